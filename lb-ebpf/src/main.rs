@@ -1,0 +1,3 @@
+//! The BPF program.
+
+fn main() {}

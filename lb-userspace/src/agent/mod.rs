@@ -1,0 +1,3 @@
+//! The agent: loads the datapath, keeps its maps true, answers the socket.
+
+pub mod handle;

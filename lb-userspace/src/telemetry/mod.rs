@@ -1,0 +1,1 @@
+//! Metrics: what is counted, as Prometheus reads it.
