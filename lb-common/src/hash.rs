@@ -76,7 +76,7 @@ impl FlowHash {
         reduce(high(self.0), slots)
     }
 
-    /// All 64 bits well mixed (the finaliser of MurmurHash3), for bucket, tag and port: the low half of the sum alone
+    /// All 64 bits well mixed (the finaliser of `MurmurHash3`), for bucket, tag and port: the low half of the sum alone
     /// depends on the words' low bits only.
     #[inline(always)]
     pub const fn mixed(self) -> u64 {
@@ -91,7 +91,6 @@ impl FlowHash {
 
 /// `value` scaled from 32 bits to `0..range`.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the product of two 32-bit numbers, its upper half")]
 pub const fn reduce(value: u32, range: u32) -> u32 {
     ((value as u64 * range as u64) >> 32) as u32
 }
@@ -117,7 +116,6 @@ const fn low(word: u64) -> u32 {
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "shifted into 32 bits")]
 const fn high(word: u64) -> u32 {
     (word >> 32) as u32
 }
