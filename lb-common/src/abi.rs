@@ -22,7 +22,7 @@ pub struct Settings {
     /// [`SETTING_PRESERVE`] and what may follow.
     pub flags: u32,
     /// How long a session may be silent before it is dead, in ticks, by [`Phase`].
-    pub timeouts: [u32; PHASES],
+    pub timeouts: [u32; TIMEOUTS],
     /// How old a closing session must be, in ticks, before a flow that finds no other port may take its port.
     pub reuse_ticks: u32,
     /// Not used.
@@ -30,6 +30,9 @@ pub struct Settings {
     /// The flow hash's secret.
     pub hash_key: HashKey,
 }
+
+/// Room for a timeout of every [`Phase`], rounded up to a power of two so that an index needs a mask and no check.
+pub const TIMEOUTS: usize = 16;
 
 /// Some service preserves the client's address, so any packet may be a backend's answer.
 pub const SETTING_PRESERVE: u32 = 1;
@@ -199,7 +202,7 @@ pub mod session {
     pub const BINDING: usize = 7;
 }
 
-/// What a session is going through. Numbers index [`Settings::timeouts`].
+/// What a session is going through.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Phase {
@@ -275,41 +278,87 @@ impl Phase {
 }
 
 /// A session's state word: phase, time of the last packet and a version that changes with every new occupant.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SessionState {
-    /// What the session is going through.
-    pub phase: Phase,
-    /// Tick of the last packet, or, for a closing session, of the packet that closed it.
-    pub tick: u32,
-    /// Rises with every new occupant of the record.
-    pub version: u16,
-}
+///
+/// The word itself, not its parts: an index taken from the raw word keeps the mask that the verifier asks for.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SessionState(u64);
 
 impl SessionState {
+    /// `tick` is that of the last packet or, for a closing session, of the packet that closed it.
+    #[inline(always)]
+    pub const fn new(phase: Phase, tick: u32, version: u16) -> Self {
+        Self(tick as u64 | (phase as u64) << 32 | (version as u64) << 48)
+    }
+
+    /// What the session is going through.
+    #[inline(always)]
+    pub const fn phase(self) -> Phase {
+        Phase::from_number(self.phase_number())
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "below 16")]
+    const fn phase_number(self) -> u8 {
+        ((self.0 >> 32) % TIMEOUTS as u64) as u8
+    }
+
+    /// Tick of the last packet.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
+    pub const fn tick(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Rises with every new occupant of the record.
+    #[inline(always)]
+    pub const fn version(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
     /// As one word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        self.tick as u64 | (self.phase as u64) << 32 | (self.version as u64) << 48
+        self.0
     }
 
     /// The inverse of [`SessionState::word`].
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
     pub const fn from_word(word: u64) -> Self {
-        Self { phase: Phase::from_number((word >> 32) as u8), tick: word as u32, version: (word >> 48) as u16 }
+        Self(word)
     }
 
-    /// Whether the session has been silent for longer than its phase allows. A session being written never is: its
-    /// writer is in the middle of one packet. One whose writer died there (the CPU went away) is dead after a minute
-    /// like any other, since `Busy` has a timeout too.
+    /// Whether a session is there, and nobody is writing it.
+    #[inline(always)]
+    pub const fn is_settled(self) -> bool {
+        self.phase_number() > Phase::Busy as u8
+    }
+
+    /// Ticks since the last packet; `None` if that lies ahead, as another CPU's jiffies may by a moment.
+    #[inline(always)]
+    pub const fn age(self, now: u32) -> Option<u32> {
+        let age = now.wrapping_sub(self.tick());
+        if age <= u32::MAX / 2 { Some(age) } else { None }
+    }
+
+    /// Whether there is no session, or it has been silent for longer than its phase allows. One being written is
+    /// alive: its writer is in the middle of a packet. Should the writer never end, `Busy` has a timeout too.
     #[inline(always)]
     pub const fn is_dead(self, now: u32, settings: &Settings) -> bool {
-        if matches!(self.phase, Phase::Free) {
+        let number = self.phase_number();
+        if number == Phase::Free as u8 {
             return true;
         }
-        let age = now.wrapping_sub(self.tick);
-        // Past half a wrap the tick is ahead of `now`: another CPU's jiffies, a moment newer.
-        age <= u32::MAX / 2 && age > settings.timeouts[self.phase as usize]
+        match self.age(now) {
+            Some(age) => age > settings.timeouts[number as usize],
+            None => false,
+        }
+    }
+}
+
+impl core::fmt::Debug for SessionState {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?}@{}v{}", self.phase(), self.tick(), self.version())
     }
 }
 
@@ -376,29 +425,31 @@ impl SessionBinding {
     }
 }
 
-/// What a word of a session index says: a tag of the tuple's hash, and where the session stands.
+/// What a word of a session index says: a tag of the tuple's hash, and where the other half stands.
 ///
-/// Zero is an empty word; a tag is never zero.
+/// A session's record has the position of its word in the flows' index (bucket times ways, plus way). Its word there
+/// names the position of its word in the returns' index, and that one names the record. Zero is an empty word; a tag
+/// is never zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexEntry {
     /// Bits of the hash that the bucket was not chosen by.
     pub tag: u32,
-    /// Index of the session record.
-    pub session: u32,
+    /// In the flows' index, a position in the returns' index; there, the session's.
+    pub peer: u32,
 }
 
 impl IndexEntry {
     /// As one word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        (self.tag as u64) << 32 | self.session as u64
+        (self.tag as u64) << 32 | self.peer as u64
     }
 
     /// The inverse of [`IndexEntry::word`].
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
     pub const fn from_word(word: u64) -> Self {
-        Self { tag: (word >> 32) as u32, session: word as u32 }
+        Self { tag: (word >> 32) as u32, peer: word as u32 }
     }
 }
 
@@ -451,14 +502,14 @@ impl ServiceRecord {
 }
 
 const _: () = {
-    assert!(size_of::<Settings>() == 152 && align_of::<Settings>() == 8);
+    assert!(size_of::<Settings>() == 176 && align_of::<Settings>() == 8);
     assert!(size_of::<DeviceRecord>() == 16);
     assert!(size_of::<ServiceRecord>() == 32 && size_of::<ServiceBucket>() == 128);
     assert!(size_of::<BackendRecord>() == 64);
     assert!(size_of::<SlotLine>() == 64);
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<TrafficStats>() == 40);
-    assert!(Phase::UdpBothWays as usize + 1 == PHASES);
+    assert!(Phase::UdpBothWays as usize + 1 == PHASES && PHASES <= TIMEOUTS);
 };
 
 #[cfg(feature = "user")]
@@ -489,13 +540,13 @@ mod tests {
     proptest! {
         #[test]
         fn words_hold_what_was_put_in(tick: u32, phase in 0u8..10, version: u16, a: u16, b: u16, c: u16, p: bool, tag: u32) {
-            let state = SessionState { phase: Phase::from_number(phase), tick, version };
-            prop_assert_eq!(SessionState::from_word(state.word()), state);
+            let state = SessionState::new(Phase::from_number(phase), tick, version);
+            prop_assert_eq!((state.phase() as u8, state.tick(), state.version()), (phase, tick, version));
             let ports = SessionPorts { client: Port::new(a), vip: Port::new(b), nat: Port::new(c) };
             prop_assert_eq!(SessionPorts::from_word(ports.word()), ports);
             let binding = SessionBinding { protocol: phase, preserve: p, backend: a, service: b };
             prop_assert_eq!(SessionBinding::from_word(binding.word()), binding);
-            let entry = IndexEntry { tag, session: tick };
+            let entry = IndexEntry { tag, peer: tick };
             prop_assert_eq!(IndexEntry::from_word(entry.word()), entry);
         }
     }

@@ -3,13 +3,24 @@
 /// Services that one instance can carry; ids run from 1, so the maps have one entry more.
 pub const SERVICES_MAX: u32 = 1_023;
 /// Backends (each in one service) that one instance can carry; ids run from 1.
-pub const BACKENDS_MAX: u32 = 65_535;
+///
+/// Their statistics are per CPU: 40 bytes each on every CPU that the machine could have, so the limit is not the 65,535
+/// that ids have room for.
+pub const BACKENDS_MAX: u32 = 16_383;
 /// Backends of one service.
 pub const SERVICE_BACKENDS_MAX: usize = 1_000;
 /// Largest weight of a backend; the smallest is 0, which means no new flows.
 pub const WEIGHT_MAX: u16 = 1_000;
 /// Network devices that one instance can serve; indexes run from 1.
 pub const DEVICES_MAX: u32 = 63;
+/// Places in the device table where a device may stand, by its interface index: [`device_index`].
+pub const DEVICE_PROBES: u32 = 4;
+
+/// The index in the device table where the interface `ifindex` stands, on the `probe`th attempt.
+#[inline(always)]
+pub const fn device_index(ifindex: u32, probe: u32) -> u32 {
+    1 + ifindex.wrapping_add(probe) % DEVICES_MAX
+}
 
 /// Buckets of the service table, each of [`SERVICE_WAYS`]. Four times the ways that services can fill, so that a
 /// bucket rarely spills.
@@ -41,7 +52,7 @@ pub const SESSIONS_MIN: u32 = 1_024;
 /// See [`SESSIONS_MIN`].
 pub const SESSIONS_MAX: u32 = 1 << 24;
 
-/// NAT ports that one new flow tries before it is refused.
+/// NAT ports that one new flow tries before it is refused: each is a tail call, of which the kernel allows 33.
 pub const PORT_TRIES: u32 = 16;
 /// Ring entries that one new flow tries when its first choice takes no new flows.
 pub const PLACE_TRIES: u32 = 8;

@@ -2,6 +2,12 @@
 
 /// The datapath's program.
 pub const PROGRAM: &str = "weir_xdp";
+/// The part of the datapath that opens flows, called by [`PROGRAM`].
+pub const PROGRAM_OPEN: &str = "weir_open";
+/// Where [`PROGRAM_OPEN`] stands in [`PROGRAMS`].
+pub const PROGRAM_OPEN_INDEX: u32 = 0;
+/// The array of programs that [`PROGRAM`] calls. Every load of the program has one of its own.
+pub const PROGRAMS: &str = "PROGRAMS";
 /// The tiny program that tells the agent the kernel's jiffies by a test run.
 pub const CLOCK_PROGRAM: &str = "weir_clock";
 

@@ -22,7 +22,7 @@ macro_rules! reasons {
 }
 
 /// How many [`PassReason`]s there are.
-pub const PASS_REASONS: usize = 8;
+pub const PASS_REASONS: usize = 9;
 /// How many [`DropReason`]s there are.
 pub const DROP_REASONS: usize = 12;
 
@@ -45,6 +45,8 @@ reasons! {
         Fragment = 6 => "fragment",
         /// Addressed to another station: the NIC sees it because a switch flooded it, or it is promiscuous.
         OtherHost = 7 => "other-host",
+        /// Too short, or its headers too broken, to tell whose it is.
+        Malformed = 8 => "malformed",
     }
 }
 
