@@ -3,12 +3,19 @@
 //! Also what the API's changes are applied to: the effective config is the file's plus the changes made at run time.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use lb_common::abi::{Policy, ServiceKey};
 use lb_common::addr::{Address, Port, Protocol};
 use serde::{Deserialize, Serialize};
+
+/// Where metrics are served when the file does not say.
+pub const METRICS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_850);
+/// How long a removed backend may keep its connections when nobody says.
+pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
+/// A backend's weight when nobody says.
+pub const WEIGHT_DEFAULT: u16 = 100;
 
 /// Everything one instance of the agent is asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +55,17 @@ pub enum AttachMode {
     Auto,
 }
 
+impl AttachMode {
+    /// The name in commands and config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 /// Ports and address towards the backends of services whose source is the balancer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Nat {
@@ -57,6 +75,13 @@ pub struct Nat {
     pub port_last: u16,
     /// The address, when not the one that the kernel's route to the backend prefers.
     pub source: Option<Ipv4Addr>,
+}
+
+/// Ports below those that Linux gives to the host's own connections (`ip_local_port_range`).
+impl Default for Nat {
+    fn default() -> Self {
+        Self { port_first: 1_024, port_last: 32_767, source: None }
+    }
 }
 
 /// How long a session may be silent.
@@ -74,6 +99,19 @@ pub struct Timeouts {
     pub udp_one_way: Duration,
     /// UDP in both directions.
     pub udp_both_ways: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            half_open: Duration::from_mins(1),
+            established: Duration::from_mins(124), // 7,440 s: RFC 5382, REQ-5
+            half_closed: Duration::from_mins(5),
+            closing: Duration::from_mins(1),
+            udp_one_way: Duration::from_secs(30),
+            udp_both_ways: Duration::from_mins(5), // RFC 4787, REQ-5
+        }
+    }
 }
 
 /// A service's name: lowercase letters, digits, `-`, `_` and `.`, at most 63, starting with a letter or digit.
@@ -131,6 +169,16 @@ pub enum SourceMode {
     Preserve,
 }
 
+impl SourceMode {
+    /// The name in commands and config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Balancer => "balancer",
+            Self::Preserve => "preserve",
+        }
+    }
+}
+
 /// Active probing of a service's backends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -147,6 +195,12 @@ pub struct HealthCheck {
     pub fall: u32,
     /// Another port to probe than the backend's own.
     pub port: Option<u16>,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(2), timeout: Duration::from_secs(1), rise: 2, fall: 3, port: None }
+    }
 }
 
 /// Where traffic goes.
@@ -185,7 +239,7 @@ impl AdminState {
 }
 
 /// Names of protocols in JSON.
-mod protocol_name {
+pub(super) mod protocol_name {
     use lb_common::addr::Protocol;
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -204,7 +258,7 @@ mod protocol_name {
 }
 
 /// Names of policies in JSON.
-mod policy_name {
+pub(super) mod policy_name {
     use lb_common::abi::Policy;
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -231,7 +285,7 @@ pub fn policy_by_name(name: &str) -> Option<Policy> {
 }
 
 /// Durations in JSON, as whole milliseconds.
-mod duration_ms {
+pub(super) mod duration_ms {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
