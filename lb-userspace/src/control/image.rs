@@ -1,6 +1,7 @@
 //! What the datapath's maps hold, as data, and the steps that change it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use lb_common::abi::{BackendRecord, DeviceRecord, ServiceKey, ServiceRecord, Settings};
@@ -87,5 +88,37 @@ impl Image {
                 self.services.remove(key);
             }
         }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PutSettings(_) => write!(f, "write settings"),
+            Self::PutDevice(index, record) => write!(f, "write device {index} (ifindex {})", record.ifindex),
+            Self::RemoveDevice(index) => write!(f, "remove device {index}"),
+            Self::PutBackend(id, record) => {
+                write!(f, "write backend {id} ({:?}:{:?}, service {})", record.address, record.port, record.service)
+            }
+            Self::RemoveBackend(id) => write!(f, "remove backend {id}"),
+            Self::PutTable(id, _) => write!(f, "publish lookup table of service {id}"),
+            Self::RemoveTable(id) => write!(f, "remove lookup table of service {id}"),
+            Self::PutRing(id, ring) => write!(f, "publish ring of service {id} ({} entries)", ring.len()),
+            Self::RemoveRing(id) => write!(f, "remove ring of service {id}"),
+            Self::PutService(record) => match record.key() {
+                Some(key) => write!(f, "write service {} ({})", record.id, KeyText(&key)),
+                None => write!(f, "write service {} (empty)", record.id),
+            },
+            Self::RemoveService(key) => write!(f, "remove service {}", KeyText(key)),
+        }
+    }
+}
+
+/// A service's key as people write it.
+struct KeyText<'a>(&'a ServiceKey);
+
+impl fmt::Display for KeyText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}:{:?}/{}", self.0.vip, self.0.port, self.0.protocol.name())
     }
 }

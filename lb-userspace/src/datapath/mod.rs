@@ -3,6 +3,8 @@
 //! Two of them exist: the kernel's (`bpf`, through aya) and one in memory (`memory`), on which the same packet
 //! pipeline runs for tests. What one does the other does too, or a test fails.
 
+pub mod services;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::abi::TrafficStats;
