@@ -2,7 +2,7 @@
 //! hold now.
 //!
 //! Who stands where:
-//! * A backend's lookup table holds every desired member with weight, whatever its state: health, draining and next
+//! * A service's lookup table holds every desired member with weight, whatever its state: health, draining and next
 //!   hops are bits of its record, so tables change only with the set of members and their weights, alike on all nodes.
 //! * A ring holds the members that take new flows now.
 //! * A backend that is not desired any more stays, *leaving*, until its sessions have ended, its time is up or the
@@ -72,7 +72,7 @@ pub struct Names {
 /// Compiles. Publish the result before the next sweep begins: backends leave from the moment of `observed.now` on.
 pub fn compile(desired: &Config, observed: &Observed, applied: &Image, ledger: &mut Ledger) -> Compiled {
     ledger.note_image(applied, observed.now);
-    let ids = Ids::restore(applied, ledger.quarantine());
+    let ids = Ids::restore(applied, ledger.service_ids(), ledger.quarantine());
     let output = Compiled {
         image: Image { devices: observed.devices.clone(), ..Image::default() },
         names: Names::default(),
@@ -175,8 +175,12 @@ impl Compiler<'_> {
         if !self.is_healthy(service, backend, applied) {
             flags |= BACKEND_UNHEALTHY;
         }
-        let sourceless = service.source == SourceMode::Balancer && source == Address::UNSPECIFIED;
-        let hop = if sourceless { Hop::UNKNOWN } else { self.hop(*backend.address.ip(), applied) };
+        let mut hop = self.hop(*backend.address.ip(), applied);
+        if service.source == SourceMode::Balancer && source == Address::UNSPECIFIED {
+            // No new flows before its source is known. One that has a next hop has flows that preserve.
+            flags |= BACKEND_DRAINING;
+            hop = if applied.is_some_and(|record| record.hop.is_known()) { hop } else { Hop::UNKNOWN };
+        }
         let weight = backend.weight.into();
         let record = BackendRecord {
             address,
@@ -235,12 +239,16 @@ impl Compiler<'_> {
 
     /// The next hop. While there is no answer yet the applied one stands, unless its device is another one now.
     fn hop(&self, address: Ipv4Addr, applied: Option<&BackendRecord>) -> Hop {
-        if let Some(route) = self.observed.routes.get(&address) {
-            return route.hop;
-        }
-        let hop = applied.map_or(Hop::UNKNOWN, |record| record.hop);
-        let device = self.observed.devices.get(&hop.device());
-        if device.is_some() && device == self.applied.devices.get(&hop.device()) { hop } else { Hop::UNKNOWN }
+        let device = |hop: Hop| self.observed.devices.get(&hop.device());
+        let (hop, stands) = match (self.observed.routes.get(&address), applied) {
+            (Some(route), _) => (route.hop, device(route.hop).is_some()),
+            (None, Some(record)) => {
+                let known = self.applied.devices.get(&record.hop.device());
+                (record.hop, known.is_some() && known == device(record.hop))
+            }
+            (None, None) => (Hop::UNKNOWN, false),
+        };
+        if stands { hop } else { Hop::UNKNOWN }
     }
 
     /// Keeps the applied backends that are not desired any more and may not go yet, and their services.

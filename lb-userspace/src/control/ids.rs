@@ -38,12 +38,19 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// What `applied` says; backend ids in `quarantine` are given to nobody new, since sessions may name them.
+    /// What `applied` says, and for services that could not be published yet what was `promised`: else each try would
+    /// take another id. Backend ids in `quarantine` are given to nobody new, since sessions may name them.
     ///
-    /// Only what is in `applied` counts as taken by somebody: an id that it frees is free in the next compilation.
-    pub fn restore(applied: &Image, quarantine: impl IntoIterator<Item = u16>) -> Self {
-        let services: BTreeMap<ServiceKey, u16> =
-            applied.services.iter().map(|(key, record)| (*key, record.id)).collect();
+    /// An id that is freed now is free in the next compilation, not in this one.
+    pub fn restore(
+        applied: &Image,
+        promised: impl IntoIterator<Item = (ServiceKey, u16)>,
+        quarantine: impl IntoIterator<Item = u16>,
+    ) -> Self {
+        let published: BTreeSet<u16> = applied.services.values().map(|record| record.id).collect();
+        let mut services: BTreeMap<ServiceKey, u16> =
+            promised.into_iter().filter(|(_, id)| !published.contains(id)).collect();
+        services.extend(applied.services.iter().map(|(key, record)| (*key, record.id)));
         // Also what a crash in the middle of a plan left behind: nobody may come into a stranger's table.
         let taken_services = (services.values().copied())
             .chain(applied.tables.keys().copied())
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn who_has_an_id_keeps_it() {
-        let mut ids = Ids::restore(&applied(), []);
+        let mut ids = Ids::restore(&applied(), [], []);
         assert_eq!(ids.service(service(80)), Some(2));
         assert_eq!(ids.backend(backend(2, 3)), Some(3));
         assert_eq!(ids.known_backend(&backend(2, 9)), None);
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn newcomers_get_the_lowest_free_id_and_keep_it() {
-        let mut ids = Ids::restore(&applied(), []);
+        let mut ids = Ids::restore(&applied(), [], []);
         assert_eq!(
             [ids.service(service(81)), ids.service(service(82)), ids.service(service(81))],
             [Some(1), Some(3), Some(1)]
@@ -165,15 +172,22 @@ mod tests {
 
     #[test]
     fn an_id_that_sessions_may_name_is_not_reused() {
-        let mut ids = Ids::restore(&applied(), [2, 4, 5]);
+        let mut ids = Ids::restore(&applied(), [], [2, 4, 5]);
         assert_eq!(ids.backend(backend(2, 7)), Some(6));
     }
 
     #[test]
     fn another_source_makes_another_backend() {
-        let mut ids = Ids::restore(&applied(), []);
+        let mut ids = Ids::restore(&applied(), [], []);
         let moved = BackendKey { source: Ipv4Addr::new(10, 0, 0, 253).into(), ..backend(2, 3) };
         assert_eq!(ids.backend(moved), Some(2));
+    }
+
+    #[test]
+    fn a_promised_id_is_kept_unless_another_service_has_it_by_now() {
+        let promised = [(service(81), 7), (service(82), 2), (service(80), 9)];
+        let mut ids = Ids::restore(&applied(), promised, []);
+        assert_eq!([80, 81, 82].map(|port| ids.service(service(port))), [Some(2), Some(7), Some(1)]);
     }
 
     #[test]
@@ -181,15 +195,15 @@ mod tests {
         let mut image = applied();
         image.services.clear();
         image.tables.insert(1, vec![1].into());
-        assert_eq!(Ids::restore(&image, []).service(service(81)), Some(3));
+        assert_eq!(Ids::restore(&image, [], []).service(service(81)), Some(3));
     }
 
     #[test]
     fn the_last_id_is_given_and_none_after_it() {
-        let mut ids = Ids::restore(&Image::default(), []);
+        let mut ids = Ids::restore(&Image::default(), [], []);
         let given: Vec<u16> = (0..).map_while(|port| ids.service(service(port))).collect();
         assert_eq!((given.len(), given.last()), (1_023, Some(&1_023)));
-        let mut ids = Ids::restore(&Image::default(), 1..=65_534);
+        let mut ids = Ids::restore(&Image::default(), [], 1..=65_534);
         assert_eq!([ids.backend(backend(1, 1)), ids.backend(backend(1, 2))], [Some(65_535), None]);
     }
 }

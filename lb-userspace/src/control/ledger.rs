@@ -21,8 +21,8 @@ const DRAIN_TIMEOUT_UNKNOWN: Duration = Duration::from_mins(10);
 /// See the module. Times are those of `Observed::now`: since any fixed moment, by a clock that never goes back.
 #[derive(Default, Debug)]
 pub struct Ledger {
-    /// Names and drain timeouts by service id, also of services that are being removed.
-    services: BTreeMap<u16, (ServiceName, Duration)>,
+    /// Services by id, those that are being removed too, and those that could not be published yet.
+    services: BTreeMap<u16, Known>,
     /// Since when backends have been leaving, by id.
     leaving: BTreeMap<u16, Duration>,
     /// Backends in the last applied image, and of those the ones that may have had sessions. `None` before the first:
@@ -35,6 +35,13 @@ pub struct Ledger {
     swept: Option<Duration>,
     pub(super) tables: Built<(HashKey, Vec<Member>)>,
     pub(super) rings: Built<Vec<(u16, u16)>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    key: ServiceKey,
+    name: ServiceName,
+    drain_timeout: Duration,
 }
 
 #[derive(Default, Debug)]
@@ -55,7 +62,8 @@ impl Ledger {
 
     /// Backends that sessions may name although `applied` does not hold them: what the next sweep should purge.
     pub fn purge(&self, applied: &Image) -> BTreeSet<u16> {
-        self.quarantine().filter(|id| !applied.backends.contains_key(id)).collect()
+        let seen = self.seen.iter().flat_map(|seen| &seen.present).copied();
+        self.quarantine().chain(seen).filter(|id| !applied.backends.contains_key(id)).collect()
     }
 
     /// Takes note of what the maps hold.
@@ -75,7 +83,14 @@ impl Ledger {
 
     /// Takes note of a desired service.
     pub(super) fn note_service(&mut self, id: u16, service: &Service) {
-        self.services.insert(id, (service.name.clone(), service.drain_timeout));
+        let Service { name, drain_timeout, .. } = service;
+        let known = Known { key: service.key(), name: name.clone(), drain_timeout: *drain_timeout };
+        self.services.insert(id, known);
+    }
+
+    /// Ids that earlier compilations gave to services.
+    pub(super) fn service_ids(&self) -> impl Iterator<Item = (ServiceKey, u16)> {
+        self.services.iter().map(|(id, known)| (known.key, *id))
     }
 
     /// Backend ids that sessions may name.
@@ -87,7 +102,7 @@ impl Ledger {
     pub(super) fn service_name(&self, id: u16, key: &ServiceKey) -> ServiceName {
         self.services.get(&id).map_or_else(
             || ServiceName(format!("{:?}-{}-{}", key.vip, key.port.number(), key.protocol.name())),
-            |(name, _)| name.clone(),
+            |known| known.name.clone(),
         )
     }
 
@@ -104,7 +119,7 @@ impl Ledger {
             return false;
         }
         let since = *self.leaving.entry(id).or_insert(now);
-        let drain_timeout = self.services.get(&service).map_or(DRAIN_TIMEOUT_UNKNOWN, |(_, timeout)| *timeout);
+        let drain_timeout = self.services.get(&service).map_or(DRAIN_TIMEOUT_UNKNOWN, |known| known.drain_timeout);
         let unused = self.sessions.get(&id).is_none_or(|sessions| sessions.open == 0);
         now.saturating_sub(since) >= drain_timeout || (unused && self.swept.is_some_and(|began| began > since))
     }

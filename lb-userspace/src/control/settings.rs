@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use lb_common::ABI_VERSION;
-use lb_common::abi::{BACKEND_LEAVING, PHASES, Phase, SERVICE_PRESERVE, SETTING_PRESERVE, Settings, TICK_SHIFT};
+use lb_common::abi::{
+    BACKEND_LEAVING, BackendRecord, PHASES, Phase, SERVICE_PRESERVE, SETTING_PRESERVE, Settings, TICK_SHIFT,
+};
 use lb_common::addr::Address;
 use lb_common::hash::HashKey;
 use lb_common::limits::INDEX_WAYS;
@@ -47,12 +49,14 @@ impl Uses {
     fn of(image: &Image) -> Self {
         let preserving = |flags: u32| flags & SERVICE_PRESERVE != 0;
         let has_source = |source: Address| source != Address::UNSPECIFIED;
+        // Without either it was written before its source was known, and never took a flow.
+        let may_have_flows = |backend: &BackendRecord| backend.hop.is_known() || backend.flags & BACKEND_LEAVING != 0;
         let (services, backends) = (&image.services, &image.backends);
         Self {
             own_source: services.values().any(|service| !preserving(service.flags))
                 || backends.values().any(|backend| has_source(backend.source)),
             client_source: services.values().any(|service| preserving(service.flags))
-                || backends.values().any(|b| b.flags & BACKEND_LEAVING != 0 && !has_source(b.source)),
+                || backends.values().any(|backend| !has_source(backend.source) && may_have_flows(backend)),
         }
     }
 }

@@ -250,6 +250,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn lookups_agree_with_a_model_after_every_single_write(acts in prop::collection::vec(act(), 1..120)) {
             let (keys, mut table, mut model) = (crowd(), empty(), BTreeMap::new());
