@@ -1,6 +1,16 @@
 //! Active probing: a pure state machine per backend, and the probes' I/O around it.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
+
+pub mod probe;
+pub mod prober;
+pub mod state;
+
+pub use probe::{ProbeError, ProbeResult};
+pub use prober::{HealthView, Prober, Target};
+pub use state::{Check, HealthState};
 
 /// What probes say about a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,4 +33,15 @@ impl Health {
             Self::Unhealthy => "unhealthy",
         }
     }
+}
+
+/// What is known about a backend's health.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HealthStatus {
+    /// What probes say.
+    pub health: Health,
+    /// The last probe's failure, as a sentence; gone once the backend is healthy and answers.
+    pub detail: Option<String>,
+    /// When the health last changed, or probing began.
+    pub since: Instant,
 }
