@@ -9,7 +9,7 @@ use crate::health::Health;
 
 /// One change of the desired state, as `POST /v1/changes` takes it. Either all of it happens or nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "kebab-case")]
+#[serde(tag = "change", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Change {
     /// A new service.
     ServiceAdd {
@@ -28,7 +28,7 @@ pub enum Change {
         source: Option<SourceMode>,
         /// Active probing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        health: Option<HealthCheck>,
+        health: Option<HealthSetting>,
     },
     /// A service goes: its VIP and port are not ours any more.
     ServiceRemove {
@@ -67,6 +67,16 @@ pub enum Change {
     },
 }
 
+/// What a change makes of a service's probing: absence means "as it is", so "off" needs a word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthSetting {
+    /// No probes: every backend is taken for healthy.
+    Off,
+    /// A TCP connection is made and closed.
+    Tcp(HealthCheck),
+}
+
 /// The answer to a change that was made: it is in the datapath.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Changed {
@@ -74,6 +84,13 @@ pub struct Changed {
     pub revision: u64,
     /// Steps that the datapath took; 0 when the change changed nothing.
     pub steps: usize,
+}
+
+/// The answer to a detach that was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Detached {
+    /// Always true.
+    pub detached: bool,
 }
 
 /// The answer to what was refused or failed.
@@ -128,6 +145,17 @@ pub struct Snapshot {
     pub warnings: Vec<String>,
 }
 
+impl Snapshot {
+    /// The service of that name, or the refusal that says there is none.
+    pub fn service(&self, name: &str) -> Result<&ServiceView, Refusal> {
+        self.services.iter().find(|service| service.name.0 == name).ok_or_else(|| Refusal {
+            code: RefusalCode::NotFound,
+            message: format!("service \"{name}\": there is none of that name"),
+            hint: Some("see: weir service list".into()),
+        })
+    }
+}
+
 /// An interface that the program is attached to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct InterfaceView {
@@ -139,6 +167,17 @@ pub struct InterfaceView {
     pub mode: AttachMode,
     /// The kernel's id of the attached program.
     pub program_id: u32,
+}
+
+impl InterfaceView {
+    /// The name of its mode in commands and metrics.
+    pub const fn mode_name(&self) -> &'static str {
+        match self.mode {
+            AttachMode::Native => "native",
+            AttachMode::Generic => "generic",
+            AttachMode::Auto => "auto",
+        }
+    }
 }
 
 /// Sessions in the datapath, as of the last sweep.
@@ -190,6 +229,36 @@ pub struct ServiceView {
     pub traffic: TrafficView,
 }
 
+impl ServiceView {
+    /// The name of its source mode in commands.
+    pub const fn source_name(&self) -> &'static str {
+        match self.source {
+            SourceMode::Balancer => "balancer",
+            SourceMode::Preserve => "preserve",
+        }
+    }
+
+    /// VIP, port and protocol in one word: `192.0.2.10:80/tcp`.
+    pub fn endpoint(&self) -> String {
+        format!("{}:{}/{}", self.vip, self.port, self.protocol)
+    }
+
+    /// The backend of that address, or the refusal that says there is none. One that stays goes before one that leaves.
+    pub fn backend(&self, address: SocketAddrV4) -> Result<&BackendView, Refusal> {
+        let candidates = self.backends.iter().filter(|backend| backend.address == address);
+        candidates.min_by_key(|backend| backend.leaving).ok_or_else(|| Refusal {
+            code: RefusalCode::NotFound,
+            message: format!("service \"{}\": it has no backend {address}", self.name),
+            hint: Some(format!("see: weir backend list {}", self.name)),
+        })
+    }
+
+    /// Its backends, each with the service's name beside it.
+    pub fn rows(&self) -> impl Iterator<Item = BackendRow> {
+        self.backends.iter().map(|backend| BackendRow { service: self.name.clone(), backend: backend.clone() })
+    }
+}
+
 /// Where an object comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -198,6 +267,26 @@ pub enum Origin {
     File,
     /// Made or changed at run time.
     Runtime,
+}
+
+impl Origin {
+    /// The name in commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Runtime => "runtime",
+        }
+    }
+}
+
+/// A backend with its service's name, as lists of backends show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BackendRow {
+    /// Of which service.
+    pub service: ServiceName,
+    /// All of it.
+    #[serde(flatten)]
+    pub backend: BackendView,
 }
 
 /// A backend as it is.

@@ -1,1 +1,5 @@
-//! Metrics: what is counted, as Prometheus reads it.
+//! What the agent tells of itself: metrics for Prometheus, and log records.
+
+pub mod logging;
+pub mod metrics;
+pub mod server;
