@@ -203,3 +203,62 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::agent::handle::Request;
+    use crate::api::client::Client;
+    use crate::config::ServiceName;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_change_is_logged_with_who_what_and_outcome() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("edge.sock");
+        let (handle, mut queue) = Handle::new();
+        let listener = crate::api::socket::bind(&socket).await.unwrap();
+        tokio::spawn(serve(listener, handle, std::future::pending()));
+        tokio::spawn(async move {
+            let mut outcomes = vec![
+                Err(Refusal { code: RefusalCode::NotFound, message: "not there".into(), hint: None }),
+                Ok(Changed { revision: 7, steps: 2 }),
+            ];
+            while let Some(Request::Change(_, answer)) = queue.recv().await {
+                drop(answer.send(outcomes.pop().unwrap()));
+            }
+        });
+        let client = Client::new(&socket);
+        let change = Change::ServiceRemove { name: ServiceName("web".into()) };
+        client.change(&change).await.unwrap();
+        client.change(&change).await.unwrap_err();
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 2, "{log}");
+        let who = format!("uid={} pid={}", nix::unistd::getuid(), std::process::id());
+        for (line, outcome) in lines.into_iter().zip(["change made", "change refused"]) {
+            for expected in [&who, outcome, r#"{"change":"service-remove","name":"web"}"#] {
+                assert!(line.contains(expected), "no {expected} in {line}");
+            }
+        }
+    }
+}

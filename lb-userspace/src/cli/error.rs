@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use clap::error::ErrorKind;
 use serde_json::json;
 
 use crate::api::client::ClientError;
@@ -100,11 +101,16 @@ impl CliError {
 
 impl From<clap::Error> for CliError {
     fn from(error: clap::Error) -> Self {
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::usage("a command is missing", "see: weir --help");
+        }
         let text = error.to_string();
         let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
         let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
-        let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: "));
-        Self::usage(message, usage.unwrap_or("weir --help"))
+        let line = |start| rest.lines().find_map(move |line| line.trim_start().strip_prefix(start));
+        let usage = line("Usage: ").map(|usage| format!("usage: {usage}"));
+        let hint = line("tip: ").map(ToOwned::to_owned).or(usage);
+        Self::usage(message, hint.as_deref().unwrap_or("see: weir --help"))
     }
 }
 

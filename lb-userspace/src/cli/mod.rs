@@ -17,6 +17,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 pub use self::error::{ExitKind, RunError};
 
@@ -53,6 +54,11 @@ pub fn run(
     let args: Vec<OsString> = args.into_iter().collect();
     let (json, done) = match Cli::try_parse_from(&args) {
         Ok(cli) => (cli.output == Output::Json, dispatch(cli, io, run_agent)),
+        // Somebody who does not know what to say is shown what can be said.
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !wants_json(&args) => {
+            let _ = write!(io.err, "{help}");
+            return ExitKind::Usage.code();
+        }
         Err(error) if error.use_stderr() => (wants_json(&args), Err(CliError::from(error))),
         Err(help) => (false, write!(io.out, "{help}").map_err(CliError::from)),
     };

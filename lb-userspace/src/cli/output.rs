@@ -57,13 +57,13 @@ pub(super) fn services(services: &[ServiceView]) -> String {
             service.policy.clone(),
             service.mode.clone(),
             service.source_name().into(),
-            healthy(service),
+            eligible(service),
             text::number(service.backends.iter().map(|backend| backend.sessions_open).sum()),
             text::number(service.traffic.flows),
             service.origin.name().into(),
         ]
     });
-    let headings = ["NAME", "VIP", "POLICY", "MODE", "SOURCE", ">HEALTHY", ">SESSIONS", ">FLOWS", "ORIGIN"];
+    let headings = ["NAME", "VIP", "POLICY", "MODE", "SOURCE", ">ELIGIBLE", ">SESSIONS", ">FLOWS", "ORIGIN"];
     table(headings, rows)
 }
 
@@ -94,7 +94,7 @@ pub(super) fn properties(properties: &[(&str, String)]) -> String {
 }
 
 /// `3/4`: backends that take new flows, of those that stay.
-pub(super) fn healthy(service: &ServiceView) -> String {
+pub(super) fn eligible(service: &ServiceView) -> String {
     let staying = || service.backends.iter().filter(|backend| !backend.leaving);
     format!("{}/{}", staying().filter(|backend| backend.eligible).count(), staying().count())
 }

@@ -121,7 +121,7 @@ fn page(service: &ServiceView) -> String {
         ("source", service.source_name().into()),
         ("health", probing(service.health.as_ref())),
         ("origin", service.origin.name().into()),
-        ("healthy", output::healthy(service)),
+        ("eligible", format!("{} backends", output::eligible(service))),
         ("sessions", format!("{open} open, {closing} closing")),
     ];
     lines.extend(traffic(&service.traffic));

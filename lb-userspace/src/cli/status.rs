@@ -80,7 +80,7 @@ fn services(s: &Snapshot, ink: &Ink) -> String {
             format!("  {}", service.name),
             service.endpoint(),
             service.policy.clone(),
-            format!("{} healthy", output::healthy(service)),
+            format!("{} eligible", output::eligible(service)),
         ]
     };
     let table = output::table(["", "", "", ""], shown.iter().map(|service| heading(service)));
