@@ -339,7 +339,7 @@ const fn candidate_port(settings: &Settings, opening: &Opening) -> Port {
 /// Enters a word for `position` unless a live session's has the same tag; where it stands.
 ///
 /// Equal tags in the same two buckets are taken for equal tuples: about one port in 10^8 is passed over for nothing,
-/// and nobody's record need be read. A dead session gives way, and if `is_pressed` so does one that has been closing
+/// and nobody's record need be read. A dead session gives way, and if `is_pressed` so does one that has been over
 /// for `reuse_ticks` (RFC 6191: a new connection may follow once the old one's last segments are gone).
 #[inline(always)]
 fn enter_return(
@@ -399,7 +399,7 @@ fn gives_way(tables: &impl Tables, settings: &Settings, position: u32, now: u32,
         return true;
     }
     let is_over = is_pressed
-        && matches!(state.phase(), Phase::Closing)
+        && matches!(state.phase(), Phase::Closing | Phase::Reset)
         && state.age(now).is_some_and(|age| age >= settings.reuse_ticks);
     if !is_over && !state.is_dead(now, settings) {
         return false;

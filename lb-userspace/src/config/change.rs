@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::model::{Backend, Config, Service, ServiceName};
 use super::rules;
 use super::values::{list, one_of, policy_named};
-use crate::api::types::{Change, Refusal, RefusalCode};
+use crate::api::types::{Change, HealthSetting, Refusal, RefusalCode};
 
 impl Config {
     /// This config after `change`, by the rules that the file has to keep too.
@@ -32,7 +32,11 @@ impl Config {
                     })?;
                 }
                 service.source = source.unwrap_or(service.source);
-                service.health = health.or(service.health);
+                match health {
+                    None => {}
+                    Some(HealthSetting::Off) => service.health = None,
+                    Some(HealthSetting::Tcp(check)) => service.health = Some(*check),
+                }
             }
             Change::ServiceRemove { name } => {
                 self.service_mut(name)?;

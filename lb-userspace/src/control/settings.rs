@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lb_common::ABI_VERSION;
 use lb_common::abi::{
-    BACKEND_LEAVING, BackendRecord, PHASES, Phase, SERVICE_PRESERVE, SETTING_PRESERVE, Settings, TICK_SHIFT,
+    BACKEND_LEAVING, BackendRecord, Phase, SERVICE_PRESERVE, SETTING_PRESERVE, Settings, TICK_SHIFT, TIMEOUTS,
 };
 use lb_common::addr::Address;
 use lb_common::hash::HashKey;
@@ -15,12 +15,8 @@ use crate::config::{Config, Timeouts};
 
 /// How long a session that is being written may stay so: its writer is gone then.
 const BUSY: Duration = Duration::from_mins(1);
-/// The youngest closing session whose port may be taken when no other is free (RFC 6191).
+/// The youngest closing or reset session whose port may be taken when no other is free (RFC 6191).
 const REUSE: Duration = Duration::from_secs(2);
-/// How long a session that was reset is kept. A RST leaves nothing to retransmit, so the tuple need not be out of use
-/// for as long as after a FIN: twice as long as the reuse of ports wants.
-const RESET: Duration = Duration::from_secs(4);
-
 /// The settings for `desired`, given the services and backends that `image` will hold.
 pub fn compile(desired: &Config, image: &Image, hash_key: HashKey, hz: u32) -> Settings {
     let uses = Uses::of(image);
@@ -61,18 +57,23 @@ impl Uses {
     }
 }
 
-fn timeouts(timeouts: &Timeouts, hz: u32) -> [u32; PHASES] {
-    Phase::ALL.map(|phase| match phase {
-        Phase::Free => 0,
-        Phase::Busy => ticks(BUSY, hz),
-        Phase::HalfOpen => ticks(timeouts.half_open, hz),
-        Phase::Established => ticks(timeouts.established, hz),
-        Phase::ClientClosed | Phase::BackendClosed => ticks(timeouts.half_closed, hz),
-        Phase::Closing => ticks(timeouts.closing, hz),
-        Phase::Reset => ticks(timeouts.closing.min(RESET), hz),
-        Phase::UdpOneWay => ticks(timeouts.udp_one_way, hz),
-        Phase::UdpBothWays => ticks(timeouts.udp_both_ways, hz),
-    })
+fn timeouts(timeouts: &Timeouts, hz: u32) -> [u32; TIMEOUTS] {
+    let mut by_phase = [0; TIMEOUTS];
+    for phase in Phase::ALL {
+        by_phase[phase as usize] = match phase {
+            Phase::Free => 0,
+            Phase::Busy => ticks(BUSY, hz),
+            Phase::HalfOpen => ticks(timeouts.half_open, hz),
+            Phase::Established => ticks(timeouts.established, hz),
+            Phase::ClientClosed | Phase::BackendClosed => ticks(timeouts.half_closed, hz),
+            // A reset may be forged, or not be believed by its receiver (RFC 5961 section 3): nobody here checks sequence
+            // numbers, so the session is kept as long as a closing one, and any other packet brings it back.
+            Phase::Closing | Phase::Reset => ticks(timeouts.closing, hz),
+            Phase::UdpOneWay => ticks(timeouts.udp_one_way, hz),
+            Phase::UdpBothWays => ticks(timeouts.udp_both_ways, hz),
+        };
+    }
+    by_phase
 }
 
 /// A duration in ticks, rounded up; at least 1, and at most what an age can still be told by (half a wrap).
