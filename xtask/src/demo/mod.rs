@@ -1,0 +1,6 @@
+//! D.
+#[derive(clap::Args)]
+pub struct Args {}
+pub fn main(_: &Args) -> anyhow::Result<()> {
+    Ok(())
+}
