@@ -87,6 +87,12 @@ pub fn has_file(directory: &Path, prefix: &str) -> bool {
     names.into_iter().any(|name| name.to_string_lossy().starts_with(prefix))
 }
 
+/// Packages that are wanted for `purpose` and not there.
+fn missing(purpose: Purpose) -> Vec<&'static str> {
+    let wanted = PACKAGES.iter().filter(|package| package.purpose == purpose);
+    wanted.filter(|package| !package.is_there()).map(|package| package.name).collect()
+}
+
 /// The package manager; its lists are brought up to date once, and only if something is to be installed.
 #[derive(Default)]
 pub struct Apt {
@@ -96,23 +102,27 @@ pub struct Apt {
 impl Apt {
     /// Installs what is missing for `purpose`. What only tests need may stay missing: that is said, and no error.
     pub fn ensure(&mut self, purpose: Purpose, journal: &mut Journal) -> Result<()> {
-        let wanted = PACKAGES.iter().filter(|package| package.purpose == purpose);
-        let missing: Vec<&str> = wanted.filter(|package| !package.is_there()).map(|package| package.name).collect();
+        let missing = missing(purpose);
         if missing.is_empty() {
             return Ok(());
         }
         if find("apt-get").is_none() {
-            return lack(purpose, &missing, "install them by this machine's own means, it has no apt-get");
+            return lack(purpose, &missing, "this machine has no apt-get, so get that by its own means");
         }
         self.update(journal)?;
         let (there, lacking): (Vec<&str>, Vec<&str>) = missing.into_iter().partition(|name| has_candidate(name));
         if !there.is_empty() {
             install(&there, journal)?;
         }
-        if lacking.is_empty() {
+        if !lacking.is_empty() {
+            return lack(purpose, &lacking, "this machine's package sources do not have that");
+        }
+        let broken = self::missing(purpose);
+        if broken.is_empty() {
             return Ok(());
         }
-        lack(purpose, &lacking, "this machine's package sources do not have them")
+        let mend = format!("its files are gone; mend it with: apt-get install --reinstall {}", broken.join(" "));
+        lack(purpose, &broken, &mend)
     }
 
     fn update(&mut self, journal: &mut Journal) -> Result<()> {
@@ -172,11 +182,11 @@ fn processes(name: &str) -> BTreeSet<u32> {
 fn lack(purpose: Purpose, names: &[&str], why: &str) -> Result<()> {
     let names = names.join(", ");
     match purpose {
-        Build => bail!("building needs {names}: {why}"),
-        Linker => bail!("building bpf-linker needs {names}: {why}"),
-        Compiler => bail!("compiling for BPF by Debian's compiler needs {names}: {why}"),
+        Build => bail!("building needs {names}; {why}"),
+        Linker => bail!("building bpf-linker needs {names}; {why}"),
+        Compiler => bail!("compiling for BPF by Debian's compiler needs {names}; {why}"),
         Tests => {
-            eprintln!("setup: some tests, the lab or the demo need {names}: {why}");
+            eprintln!("setup: some tests, the lab or the demo need {names}; {why}");
             Ok(())
         }
     }
