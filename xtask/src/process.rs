@@ -9,8 +9,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// The workspace's root directory.
-pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+pub fn workspace() -> PathBuf {
+    // Cargo says where it runs this from; where it was compiled may be another clone with the same target directory.
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().unwrap_or(Path::new(".")).to_owned()
 }
 
 /// The cargo that runs this task, to be run in the workspace.
