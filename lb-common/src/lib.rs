@@ -10,8 +10,9 @@ pub mod hash;
 pub mod limits;
 pub mod names;
 pub mod reason;
+pub mod session;
 
-/// Version of everything in [`abi`], [`names`] and [`limits`] that a pinned map or program of an earlier agent relies on.
+/// Version of everything in [`abi`], [`session`], [`names`] and [`limits`] that a pinned map or program of an earlier agent relies on.
 ///
 /// An agent that finds pins of another version refuses to adopt them. Raise it with every change of layout or meaning.
 pub const ABI_VERSION: u32 = 1;

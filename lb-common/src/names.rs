@@ -29,7 +29,7 @@ pub const CURSORS: &str = "CURSORS";
 pub const FLOWS: &str = "FLOWS";
 /// Index of sessions by the backends' packets: buckets of 8 words.
 pub const RETURNS: &str = "RETURNS";
-/// [`crate::abi::SessionRecord`] by position in [`FLOWS`].
+/// A session record ([`crate::session::word`]) by position in [`FLOWS`].
 pub const SESSIONS: &str = "SESSIONS";
 /// Verdict counters, per CPU, by [`crate::reason::Counter`].
 pub const COUNTERS: &str = "COUNTERS";

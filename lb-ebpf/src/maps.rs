@@ -7,9 +7,10 @@ use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_jiffies64};
 use aya_ebpf::macros::btf_map;
-use lb_common::abi::{self, BackendRecord, DeviceRecord, ServiceBucket, Settings, SlotLine, TICK_SHIFT, TrafficStats};
-use lb_common::limits;
+use lb_common::abi::{BackendRecord, DeviceRecord, ServiceBucket, Settings, SlotLine, TrafficStats};
 use lb_common::reason::{COUNTERS as COUNTERS_COUNT, Counter, Direction, Verdict};
+use lb_common::session::TICK_SHIFT;
+use lb_common::{limits, session};
 use lb_ebpf::tables::{Line, Tables};
 use lb_ebpf::word::Word;
 
@@ -38,11 +39,11 @@ static RINGS: ArrayOfMaps<Lines<{ limits::RING_LINES as usize }>, SERVICE_IDS> =
 static CURSORS: Array<u64, SERVICE_IDS> = Array::new();
 // The loader sizes these three by the config; the agent maps them into its memory.
 #[btf_map]
-static FLOWS: Array<abi::Line, BUCKETS_COUNT, MMAPABLE> = Array::new();
+static FLOWS: Array<session::Line, BUCKETS_COUNT, MMAPABLE> = Array::new();
 #[btf_map]
-static RETURNS: Array<abi::Line, BUCKETS_COUNT, MMAPABLE> = Array::new();
+static RETURNS: Array<session::Line, BUCKETS_COUNT, MMAPABLE> = Array::new();
 #[btf_map]
-static SESSIONS: Array<abi::Line, SESSIONS_COUNT, MMAPABLE> = Array::new();
+static SESSIONS: Array<session::Line, SESSIONS_COUNT, MMAPABLE> = Array::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, COUNTERS_COUNT> = PerCpuArray::new();
 #[btf_map]
@@ -101,7 +102,7 @@ pub fn next_attempt() -> u32 {
 }
 
 #[inline(always)]
-fn line(pointer: Option<*mut abi::Line>) -> Option<&'static Line> {
+fn line(pointer: Option<*mut session::Line>) -> Option<&'static Line> {
     // SAFETY: a `Line` of `Word`s has the layout of one of `u64`; the value stays mapped while the program runs, and
     // is reached through `Word`s only.
     pointer.map(|pointer| unsafe { &*pointer.cast::<Line>() })

@@ -1,8 +1,8 @@
 //! What packets do to a session's phase: the state machine, without any table. Pure.
 
-use lb_common::abi::Phase;
 use lb_common::addr::Protocol;
 use lb_common::reason::Direction;
+use lb_common::session::Phase;
 
 use crate::headers::TcpFlags;
 

@@ -1,10 +1,9 @@
 //! Which session a packet belongs to, and so where it goes: decided here, written by `rewrite`.
 
-use lb_common::abi::{
-    BACKEND_DISABLED, BACKEND_UNHEALTHY, DeviceRecord, Phase, SERVICE_PRESERVE, ServiceRecord, SessionBinding, Settings,
-};
+use lb_common::abi::{BACKEND_DISABLED, BACKEND_UNHEALTHY, DeviceRecord, SERVICE_PRESERVE, ServiceRecord, Settings};
 use lb_common::addr::{Address, Hop, Port, Protocol};
 use lb_common::reason::{Direction, DropReason};
+use lb_common::session::{Phase, SessionBinding};
 
 use crate::packet::Packet;
 use crate::place::place;

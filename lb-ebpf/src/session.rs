@@ -9,11 +9,12 @@
 //! Sessions die by silence, judged by whoever looks: a dead record is as good as a free one. The agent's sweep only
 //! tidies, so a datapath without an agent goes on.
 
-use lb_common::abi::{IndexEntry, Phase, SessionBinding, SessionPorts, SessionState, Settings, session as word};
+use lb_common::abi::Settings;
 use lb_common::addr::{Address, Hop, Port, Protocol};
 use lb_common::hash::{FlowHash, FlowKey, reduce};
 use lb_common::limits::PORT_TRIES;
 use lb_common::reason::{Direction, DropReason};
+use lb_common::session::{IndexEntry, Phase, SessionBinding, SessionPorts, SessionState, word};
 
 use crate::headers::TcpFlags;
 use crate::index::{Home, PLACES, WAYS, at};

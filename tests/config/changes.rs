@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_common::abi::Policy;
 use lb_common::addr::Protocol;
-use lb_userspace::api::types::{Change, Refusal, RefusalCode, HealthSetting};
+use lb_userspace::api::types::{Change, HealthSetting, Refusal, RefusalCode};
 use lb_userspace::config::{AdminState, Backend, Config, HealthCheck, Service, ServiceName, SourceMode, parse};
 
 const FILE: &str = "\
@@ -76,7 +76,8 @@ fn a_services_properties_change_one_by_one() {
     let source = Some(SourceMode::Preserve);
     let source = made(&Change::ServiceSet { name: name.clone(), policy: None, source, health: None });
     assert_eq!(source.services[0], Service { source: SourceMode::Preserve, ..file().services[0].clone() });
-    let probed = made(&Change::ServiceSet { name, policy: None, source: None, health: Some(HealthSetting::Tcp(health)) });
+    let probed =
+        made(&Change::ServiceSet { name, policy: None, source: None, health: Some(HealthSetting::Tcp(health)) });
     assert_eq!(probed.services[0], Service { health: Some(health), ..file().services[0].clone() });
     assert_eq!(made(&set("web")), file());
 }
@@ -172,11 +173,21 @@ fn what_the_file_could_not_say_is_invalid() {
             "service \"web\": policy \"sticky\" is not one that weir knows",
         ),
         (
-            Change::ServiceSet { name: name("web"), policy: None, source: None, health: Some(HealthSetting::Tcp(probe)) },
+            Change::ServiceSet {
+                name: name("web"),
+                policy: None,
+                source: None,
+                health: Some(HealthSetting::Tcp(probe)),
+            },
             "service \"web\", health: timeout 3s is longer than interval 2s",
         ),
         (
-            Change::ServiceSet { name: name("dns"), policy: None, source: None, health: Some(HealthSetting::Tcp(HealthCheck::default())) },
+            Change::ServiceSet {
+                name: name("dns"),
+                policy: None,
+                source: None,
+                health: Some(HealthSetting::Tcp(HealthCheck::default())),
+            },
             "service \"dns\", health: a TCP probe of a UDP service's own port says nothing",
         ),
         (

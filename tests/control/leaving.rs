@@ -157,7 +157,7 @@ fn a_leaving_backend_follows_its_next_hop() {
     story.memory().set_sessions(2, 3, 0);
     story.remove_backend(2);
     story.settle();
-    let hop = story.observed.routes[&std::net::Ipv4Addr::new(10, 0, 0, 9)];
+    let hop = story.observed.routes[&std::net::Ipv4Addr::new(10, 0, 0, 9)].clone();
     story.observed.routes.insert(std::net::Ipv4Addr::new(10, 0, 0, 2), hop);
     assert_eq!(story.settle(), 1);
     assert_eq!(story.image().backends[&2].hop.mac()[5], 9);

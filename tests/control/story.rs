@@ -122,7 +122,7 @@ impl Story {
     /// What the kernel says about the way to 10.0.0.`last`.
     pub fn route(&mut self, last: u8, is_known: bool) {
         let hop = if is_known { Hop::new([2, 0, 0, 0, 0, last], 1) } else { Hop::UNKNOWN };
-        let route = Route { hop, source: Some(Ipv4Addr::new(10, 0, 0, 254)) };
+        let route = Route { hop, source: Some(Ipv4Addr::new(10, 0, 0, 254)), problem: None };
         self.observed.routes.insert(Ipv4Addr::new(10, 0, 0, last), route);
     }
 

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use lb_common::ABI_VERSION;
-use lb_common::abi::{
-    BACKEND_LEAVING, BackendRecord, Phase, SERVICE_PRESERVE, SETTING_PRESERVE, Settings, TICK_SHIFT, TIMEOUTS,
-};
+use lb_common::abi::{BACKEND_LEAVING, BackendRecord, SERVICE_PRESERVE, SETTING_PRESERVE, Settings};
 use lb_common::addr::Address;
 use lb_common::hash::HashKey;
 use lb_common::limits::INDEX_WAYS;
+use lb_common::session::{Phase, TICK_SHIFT, TIMEOUTS};
 
 use super::image::Image;
 use crate::config::{Config, Timeouts};
