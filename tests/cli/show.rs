@@ -36,7 +36,7 @@ fn status_tells_on_one_screen_what_is_not_right() {
         "! 10.0.0.5:8080  no next hop",
         "! 10.0.0.6:8080  leaving, 7 open sessions left",
         "SESSIONS open 1,234   closing 12   at most 262,144",
-        "transmitted 3,840 (forward 1,920, return 1,920)   passed 40   dropped 17",
+        "transmitted 3,840 (forward 1,920, return 1,920)   passed 45   dropped 17",
         "! dropped ttl-exceeded  14",
         "! dropped no-backend  3",
         "! warning: interface \"eth1\": generic mode",

@@ -54,7 +54,7 @@ fn backends_of_an_instance() {
     assert_eq!(
         told(&services(with_rest(rest + 1))),
         [
-            "service \"s65\", backend 10.0.2.23:80: this is backend 65536 of all services together, and they have 65535 at most"
+            "service \"s16\", backend 10.0.1.127:80: this is backend 16384 of all services together, and they have 16383 at most"
         ]
     );
 }

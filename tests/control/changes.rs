@@ -38,7 +38,7 @@ fn settings_are_in_ticks() {
     let settings = story.image().settings.unwrap();
     // 250 jiffies a second, 64 to a tick, rounded up.
     assert_eq!(settings.timeouts[..10], [0, 235, 40, 14_063, 469, 469, 235, 235, 118, 704]);
-    assert_eq!(settings.timeouts[Phase::Reset as usize], 2 * settings.reuse_ticks);
+    assert_eq!(settings.timeouts[Phase::Reset as usize], settings.timeouts[Phase::Closing as usize]);
     assert_eq!((settings.bucket_mask, settings.nat_port_count), (511, 0));
 }
 
