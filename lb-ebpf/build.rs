@@ -6,6 +6,6 @@ fn main() {
         // alu32: results of 32-bit arithmetic and of atomic operations. Misaligned access: headers are at odd multiples
         // of two, and every kernel that we support lets packet and map pointers be read so; without it each field is
         // put together from bytes.
-        println!("cargo:rustc-link-arg-bins=--cpu-features=+alu32,+allows-misaligned-mem-access");
+        println!("cargo:rustc-link-arg-bins=--cpu-features=+allows-misaligned-mem-access");
     }
 }

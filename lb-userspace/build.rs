@@ -46,6 +46,8 @@ fn build(root: &Path, toolchain: &BTreeMap<String, String>) -> Result<PathBuf> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     let flags = [
         format!("--cfg=bpf_target_arch=\"{arch}\""),
+        // 32-bit arithmetic and jumps, and atomic operations that return what was there: kernels from 5.12 on have them.
+        "-Ctarget-cpu=v3".into(),
         // The linker makes BTF of debug info.
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),

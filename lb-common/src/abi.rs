@@ -26,8 +26,8 @@ pub struct Settings {
     pub timeouts: [u32; TIMEOUTS],
     /// How old a closing session must be, in ticks, before a flow that finds no other port may take its port.
     pub reuse_ticks: u32,
-    /// Not used.
-    pub reserved: u32,
+    /// Always 0, which the verifier does not know: see `lb_ebpf::tables::forget`.
+    pub zero: u32,
     /// The flow hash's secret.
     pub hash_key: HashKey,
 }

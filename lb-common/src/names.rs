@@ -11,6 +11,9 @@ pub const PROGRAMS: &str = "PROGRAMS";
 /// The tiny program that tells the agent the kernel's jiffies by a test run.
 pub const CLOCK_PROGRAM: &str = "weir_clock";
 
+/// The program that passes everything, for the far ends of veth pairs.
+pub const PASS_PROGRAM: &str = "weir_pass";
+
 /// One [`crate::abi::Settings`].
 pub const SETTINGS: &str = "SETTINGS";
 /// [`crate::abi::DeviceRecord`] by device index.

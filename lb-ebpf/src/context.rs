@@ -20,6 +20,7 @@ unsafe impl Frame for KernelFrame<'_> {
     }
 
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
     fn ingress(&self) -> u32 {
         self.0.ingress_ifindex() as u32
     }

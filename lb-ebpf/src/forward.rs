@@ -10,9 +10,12 @@ use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::parse::parse;
 use crate::rewrite::rewrite;
-use crate::select::{Route, select_known, select_new, select_return};
+use crate::select::{Attempt, Route, place_flow, select_known, select_new, select_return};
 use crate::session;
-use crate::tables::Tables;
+use crate::tables::{Tables, forget};
+
+#[expect(clippy::cast_possible_truncation, reason = "four")]
+const WAYS: u32 = SERVICE_WAYS as u32;
 
 /// How far one program gets with a frame.
 #[must_use]
@@ -21,7 +24,7 @@ pub enum Progress {
     /// Decided, written and counted.
     Done(Verdict),
     /// Ours, untouched, not counted: the packet opens a flow, so [`open`] takes over.
-    Opens,
+    Opens(Attempt),
 }
 
 /// The first program: every packet but those that open a flow.
@@ -32,7 +35,7 @@ pub enum Progress {
 pub fn forward(frame: &mut impl Frame, tables: &impl Tables) -> Progress {
     let verdict = match decide_known(frame, tables) {
         Ok(Some((packet, route, mac))) => send(frame, tables, &packet, &route, mac),
-        Ok(None) => return Progress::Opens,
+        Ok(None) => return Progress::Opens(Attempt::FIRST),
         Err(verdict) => verdict,
     };
     tables.count(verdict);
@@ -41,13 +44,13 @@ pub fn forward(frame: &mut impl Frame, tables: &impl Tables) -> Progress {
 
 /// The second program: packets that open a flow.
 ///
-/// It tries one NAT port. If that is taken it asks to be called again with the next `attempt`: a loop in here would be
-/// more than the verifier follows.
+/// It tries one NAT port. If that is taken it asks to be called again, to try the next one towards the same backend: a
+/// loop in here would be more than the verifier follows.
 #[inline(always)]
-pub fn open(frame: &mut impl Frame, tables: &impl Tables, attempt: u32) -> Progress {
+pub fn open(frame: &mut impl Frame, tables: &impl Tables, attempt: Attempt) -> Progress {
     let verdict = match decide_new(frame, tables, attempt) {
-        Ok((packet, route, mac)) => send(frame, tables, &packet, &route, mac),
-        Err(Verdict::Drop(DropReason::PortsExhausted)) if attempt < PORT_TRIES - 1 => return Progress::Opens,
+        Ok(Opened::Goes((packet, route, mac))) => send(frame, tables, &packet, &route, mac),
+        Ok(Opened::PortTaken(next)) => return Progress::Opens(next),
         Err(verdict) => verdict,
     };
     tables.count(verdict);
@@ -57,13 +60,11 @@ pub fn open(frame: &mut impl Frame, tables: &impl Tables, attempt: u32) -> Progr
 /// Both programs, as the host runs them.
 pub fn run(frame: &mut impl Frame, tables: &impl Tables) -> Verdict {
     let mut progress = forward(frame, tables);
-    let mut attempt = 0;
     loop {
         match progress {
             Progress::Done(verdict) => return verdict,
-            Progress::Opens => progress = open(frame, tables, attempt),
+            Progress::Opens(attempt) => progress = open(frame, tables, attempt),
         }
-        attempt += 1;
     }
 }
 
@@ -74,7 +75,7 @@ type Decision = (Packet, Route, [u8; 6]);
 fn decide_known(frame: &impl Frame, tables: &impl Tables) -> Result<Option<Decision>, Verdict> {
     let packet = parse(frame).map_err(Verdict::Pass)?;
     let settings = tables.settings().ok_or(Verdict::Pass(PassReason::NotOurs))?;
-    let route = if let Some(service) = find_service(tables, &packet) {
+    let route = if let Some(service) = find_service(tables, settings, &packet) {
         let device = find_device(frame, tables, &packet)?;
         check(&packet)?;
         match select_known(tables, settings, service, device, &packet).map_err(Verdict::Drop)? {
@@ -91,16 +92,32 @@ fn decide_known(frame: &impl Frame, tables: &impl Tables) -> Result<Option<Decis
     Ok(Some((packet, route, mac)))
 }
 
+/// What one attempt to open a flow comes to.
+enum Opened {
+    /// The flow is open, and its first packet goes on.
+    Goes(Decision),
+    /// The NAT port is another flow's.
+    PortTaken(Attempt),
+}
+
 #[inline(always)]
-fn decide_new(frame: &impl Frame, tables: &impl Tables, attempt: u32) -> Result<Decision, Verdict> {
+fn decide_new(frame: &impl Frame, tables: &impl Tables, attempt: Attempt) -> Result<Opened, Verdict> {
     // Nothing here fails that did not fail in the first program, unless the agent changed a map in between.
     let packet = parse(frame).map_err(Verdict::Pass)?;
     let settings = tables.settings().ok_or(Verdict::Pass(PassReason::NotOurs))?;
-    let service = find_service(tables, &packet).ok_or(Verdict::Pass(PassReason::NotOurs))?;
+    let service = find_service(tables, settings, &packet).ok_or(Verdict::Pass(PassReason::NotOurs))?;
     let device = find_device(frame, tables, &packet)?;
-    let route = select_new(tables, settings, service, device, &packet, attempt).map_err(Verdict::Drop)?;
-    let mac = leaving_mac(frame, tables, &packet, &route)?;
-    Ok((packet, route, mac))
+    let attempt = place_flow(tables, settings, service, &packet, attempt).map_err(Verdict::Drop)?;
+    match select_new(tables, settings, service, device, &packet, attempt) {
+        Ok(route) => {
+            let mac = leaving_mac(frame, tables, &packet, &route)?;
+            Ok(Opened::Goes((packet, route, mac)))
+        }
+        Err(DropReason::PortsExhausted) if attempt.number < PORT_TRIES - 1 => {
+            Ok(Opened::PortTaken(Attempt { number: attempt.number + 1, ..attempt }))
+        }
+        Err(reason) => Err(Verdict::Drop(reason)),
+    }
 }
 
 /// Counts the packet for its service and backend, and writes it.
@@ -137,7 +154,7 @@ fn check(packet: &Packet) -> Result<(), Verdict> {
 
 /// The service that the packet is sent to. A lookup goes on to the next bucket only past one that is full.
 #[inline(always)]
-fn find_service<'t>(tables: &'t impl Tables, packet: &Packet) -> Option<&'t ServiceRecord> {
+fn find_service<'t>(tables: &'t impl Tables, settings: &Settings, packet: &Packet) -> Option<&'t ServiceRecord> {
     let flow = &packet.flow;
     let start = service_bucket(flow.destination, flow.destination_port, flow.protocol, SERVICE_BUCKETS);
     let mut probe = 0;
@@ -145,13 +162,13 @@ fn find_service<'t>(tables: &'t impl Tables, packet: &Packet) -> Option<&'t Serv
         let bucket = tables.service_bucket((start + probe) % SERVICE_BUCKETS)?;
         let mut is_full = true;
         let mut way = 0;
-        while way < SERVICE_WAYS {
-            let service = &bucket.ways[way];
+        while way < WAYS {
+            let service = &bucket.ways[way as usize];
             if service.vip == flow.destination
                 && service.port == flow.destination_port
                 && service.protocol == flow.protocol as u8
             {
-                return Some(service);
+                return Some(&bucket.ways[forget(settings, way) as usize % SERVICE_WAYS]);
             }
             is_full &= service.protocol != 0;
             way += 1;

@@ -24,6 +24,7 @@ pub mod packet;
 pub mod parse;
 pub mod phase;
 pub mod place;
+pub mod ports;
 pub mod rewrite;
 pub mod select;
 pub mod session;

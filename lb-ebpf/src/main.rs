@@ -8,6 +8,8 @@ mod maps;
 
 #[cfg(target_arch = "bpf")]
 mod program {
+    #![expect(clippy::needless_pass_by_value, reason = "the macro calls entry points so")]
+
     use aya_ebpf::bindings::xdp_action;
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
@@ -15,34 +17,33 @@ mod program {
     use lb_common::reason::{DropReason, Verdict};
     use lb_ebpf::forward::{Progress, forward, open};
     use lb_ebpf::frame::header_mut;
+    use lb_ebpf::select::Attempt;
     use lb_ebpf::tables::Tables;
 
     use crate::context::KernelFrame;
-    use crate::maps::{KernelTables, PROGRAMS, jiffies, next_attempt, start_attempts};
+    use crate::maps::{KernelTables, PROGRAMS, jiffies, keep_attempt, kept_attempt};
 
     /// The datapath: attached to the interfaces.
     #[xdp]
     pub fn weir_xdp(context: XdpContext) -> u32 {
         match forward(&mut KernelFrame(&context), &KernelTables) {
             Progress::Done(verdict) => action(&context, verdict),
-            Progress::Opens => {
-                start_attempts();
-                go_on(&context)
-            }
+            Progress::Opens(attempt) => go_on(&context, attempt),
         }
     }
 
     /// The second half of the datapath: called for packets that open a flow, once for each NAT port tried.
     #[xdp]
     pub fn weir_open(context: XdpContext) -> u32 {
-        match open(&mut KernelFrame(&context), &KernelTables, next_attempt()) {
+        match open(&mut KernelFrame(&context), &KernelTables, kept_attempt()) {
             Progress::Done(verdict) => action(&context, verdict),
-            Progress::Opens => go_on(&context),
+            Progress::Opens(attempt) => go_on(&context, attempt),
         }
     }
 
     #[inline(always)]
-    fn go_on(context: &XdpContext) -> u32 {
+    fn go_on(context: &XdpContext, attempt: Attempt) -> u32 {
+        keep_attempt(attempt);
         // SAFETY: nothing here needs dropping; the frame is untouched, so the other program finds it as it came.
         unsafe { PROGRAMS.tail_call(context, PROGRAM_OPEN) };
         // Only if the agent has not filled the array.
@@ -73,6 +74,13 @@ mod program {
             }
             None => xdp_action::XDP_ABORTED,
         }
+    }
+
+    /// Passes everything. For the far end of a veth pair: the kernel hands frames that a program sends back (`XDP_TX`) to
+    /// the peer at once only if the peer has a program too.
+    #[xdp]
+    pub fn weir_pass(_context: XdpContext) -> u32 {
+        xdp_action::XDP_PASS
     }
 
     #[panic_handler]

@@ -11,7 +11,8 @@ use lb_common::abi::{BackendRecord, DeviceRecord, ServiceBucket, Settings, SlotL
 use lb_common::reason::{COUNTERS as COUNTERS_COUNT, Counter, Direction, Verdict};
 use lb_common::session::TICK_SHIFT;
 use lb_common::{limits, session};
-use lb_ebpf::tables::{Line, Tables};
+use lb_ebpf::select::Attempt;
+use lb_ebpf::tables::{Line, SessionTables, Tables};
 use lb_ebpf::word::Word;
 
 /// `BPF_F_MMAPABLE`: values start page-aligned (a line is a cache line), and the agent sweeps without system calls.
@@ -53,13 +54,9 @@ static BACKEND_STATS: PerCpuArray<TrafficStats, BACKEND_IDS> = PerCpuArray::new(
 /// The programs that `weir_xdp` goes on with. Belongs to one version of the program: never taken over from a pin.
 #[btf_map]
 pub static PROGRAMS: ProgramArray<1> = ProgramArray::new();
-/// Words of this CPU's own, for the time of one packet.
+/// The attempt to open a flow that `weir_open` is called for: this CPU's, for the time of one packet.
 #[btf_map]
-static SCRATCH: PerCpuArray<u64, 2> = PerCpuArray::new();
-/// Where a value goes to be forgotten.
-const SCRATCH_FORGET: u32 = 0;
-/// How often `weir_open` has been called for the packet.
-const SCRATCH_ATTEMPT: u32 = 1;
+static ATTEMPT: PerCpuArray<u64, 1> = PerCpuArray::new();
 #[btf_map]
 static TEST_INPUTS: Array<u64, 2> = Array::new();
 
@@ -79,26 +76,25 @@ pub fn jiffies() -> u64 {
 }
 
 #[inline(always)]
-fn scratch(index: u32) -> Option<&'static Word> {
+fn attempt() -> Option<&'static Word> {
     // SAFETY: as in `line`, for one word, and no other CPU knows it.
-    SCRATCH.get_ptr_mut(index).map(|pointer| unsafe { &*pointer.cast::<Word>() })
+    ATTEMPT.get_ptr_mut(0).map(|pointer| unsafe { &*pointer.cast::<Word>() })
 }
 
-/// The packet is about to open a flow: attempts are counted from 0.
+/// Keeps the attempt for the program that is called next.
 #[inline(always)]
-pub fn start_attempts() {
-    if let Some(attempts) = scratch(SCRATCH_ATTEMPT) {
-        attempts.store(0);
+pub fn keep_attempt(next: Attempt) {
+    if let Some(word) = attempt() {
+        word.store(u64::from(next.number) << 32 | u64::from(next.backend));
     }
 }
 
-/// The number of this attempt.
+/// The attempt that the calling program kept.
 #[inline(always)]
-pub fn next_attempt() -> u32 {
-    let Some(attempts) = scratch(SCRATCH_ATTEMPT) else { return u32::MAX };
-    let attempt = attempts.load();
-    attempts.store(attempt + 1);
-    attempt as u32
+#[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
+pub fn kept_attempt() -> Attempt {
+    let word = attempt().map_or(u64::MAX, Word::load);
+    Attempt { number: (word >> 32) as u32, backend: word as u16 }
 }
 
 #[inline(always)]
@@ -111,6 +107,23 @@ fn line(pointer: Option<*mut session::Line>) -> Option<&'static Line> {
 #[inline(always)]
 fn entry(line: Option<&SlotLine>, index: u32) -> Option<u16> {
     line.map(|line| line.slots[(index % limits::SLOTS_PER_LINE) as usize])
+}
+
+impl SessionTables for KernelTables {
+    #[inline(always)]
+    fn flows(&self, bucket: u32) -> Option<&Line> {
+        line(FLOWS.get_ptr_mut(bucket))
+    }
+
+    #[inline(always)]
+    fn returns(&self, bucket: u32) -> Option<&Line> {
+        line(RETURNS.get_ptr_mut(bucket))
+    }
+
+    #[inline(always)]
+    fn session(&self, position: u32) -> Option<&Line> {
+        line(SESSIONS.get_ptr_mut(position))
+    }
 }
 
 impl Tables for KernelTables {
@@ -151,21 +164,7 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn flows(&self, bucket: u32) -> Option<&Line> {
-        line(FLOWS.get_ptr_mut(bucket))
-    }
-
-    #[inline(always)]
-    fn returns(&self, bucket: u32) -> Option<&Line> {
-        line(RETURNS.get_ptr_mut(bucket))
-    }
-
-    #[inline(always)]
-    fn session(&self, position: u32) -> Option<&Line> {
-        line(SESSIONS.get_ptr_mut(position))
-    }
-
-    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "ticks are 32 bits and wrap")]
     fn now(&self) -> u32 {
         if TEST_MODE.load() != 0 {
             return TEST_INPUTS.get(0).map_or(0, |now| *now as u32);
@@ -174,23 +173,13 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits are put in")]
     fn random(&self) -> u32 {
         if TEST_MODE.load() != 0 {
             return TEST_INPUTS.get(1).map_or(0, |random| *random as u32);
         }
         // SAFETY: a helper without arguments.
         unsafe { bpf_get_prandom_u32() }
-    }
-
-    #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
-        match scratch(SCRATCH_FORGET) {
-            Some(scratch) => {
-                scratch.store(u64::from(value));
-                scratch.load() as u32
-            }
-            None => value,
-        }
     }
 
     #[inline(always)]

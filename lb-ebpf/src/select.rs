@@ -8,7 +8,7 @@ use lb_common::session::{Phase, SessionBinding};
 use crate::packet::Packet;
 use crate::place::place;
 use crate::session::{self, Opening, Session};
-use crate::tables::Tables;
+use crate::tables::{Tables, forget};
 
 /// What becomes of a packet that is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,8 +56,51 @@ pub fn select_known(
     forward_route(tables, packet, service, id, nat_port, session.binding.preserve, false).map(Some)
 }
 
-/// Opens a flow: places it, makes its session, and says where its first packet goes. With `PortsExhausted`, a further
-/// attempt tries another port.
+/// One of several attempts to open a flow, each with another NAT port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// How many there were before.
+    pub number: u32,
+    /// The backend that the flow was placed on; 0 before the first attempt.
+    pub backend: u16,
+}
+
+impl Attempt {
+    /// The first.
+    pub const FIRST: Self = Self { number: 0, backend: 0 };
+}
+
+/// Makes way for a new flow and places it, unless an earlier attempt has.
+#[inline(always)]
+pub fn place_flow(
+    tables: &impl Tables,
+    settings: &Settings,
+    service: &ServiceRecord,
+    packet: &Packet,
+    attempt: Attempt,
+) -> Result<Attempt, DropReason> {
+    if attempt.backend != 0 {
+        return Ok(attempt);
+    }
+    let now = tables.now();
+    let hash = packet.flow.hash(&settings.hash_key);
+    // The position alone, forgotten, and the record read again: one way on from here for the verifier, not sixteen.
+    let found = session::find_forward(tables, settings, &packet.flow, hash, now);
+    let found = forget(settings, found.map_or(u32::MAX, |session| session.position));
+    if found != u32::MAX {
+        // Either another CPU was faster, or the session that the flow has must give way to a new one.
+        let session = session::read(tables, found).ok_or(DropReason::Contended)?;
+        let gives_way = !keeps_backend(tables, service, packet, &session)?;
+        if !gives_way || !session::release(tables, found, session.state.word(), now) {
+            return Err(DropReason::Contended);
+        }
+    }
+    let backend = place(tables, service, hash).ok_or(DropReason::NoBackend)?;
+    Ok(Attempt { backend, ..attempt })
+}
+
+/// Opens a flow that was placed: makes its session, and says where its first packet goes. With `PortsExhausted`, a
+/// further attempt tries another port.
 #[inline(always)]
 pub fn select_new(
     tables: &impl Tables,
@@ -65,20 +108,10 @@ pub fn select_new(
     service: &ServiceRecord,
     device: &DeviceRecord,
     packet: &Packet,
-    attempt: u32,
+    attempt: Attempt,
 ) -> Result<Route, DropReason> {
-    let now = tables.now();
     let hash = packet.flow.hash(&settings.hash_key);
-    if let Some(session) = session::find_forward(tables, settings, &packet.flow, hash, now) {
-        // Either another CPU was faster, or the session that the flow has must give way to a new one.
-        let gives_way = !keeps_backend(tables, service, packet, &session)?;
-        let position = tables.forget(session.position);
-        if !gives_way || !session::release(tables, position, session.state.word(), now) {
-            return Err(DropReason::Contended);
-        }
-    }
-    let id = place(tables, service, hash).ok_or(DropReason::NoBackend)?;
-    let backend = tables.backend(id).ok_or(DropReason::Internal)?;
+    let backend = tables.backend(attempt.backend).ok_or(DropReason::Internal)?;
     let preserve = service.flags & SERVICE_PRESERVE != 0;
     let opening = Opening {
         flow: packet.flow,
@@ -87,11 +120,16 @@ pub fn select_new(
         backend: backend.address,
         backend_port: backend.port,
         source: backend.source,
-        binding: SessionBinding { protocol: packet.flow.protocol as u8, preserve, backend: id, service: service.id },
-        attempt,
+        binding: SessionBinding {
+            protocol: packet.flow.protocol as u8,
+            preserve,
+            backend: attempt.backend,
+            service: service.id,
+        },
+        attempt: attempt.number,
     };
-    let nat_port = session::create(tables, settings, &opening, now)?;
-    forward_route(tables, packet, service, id, nat_port, preserve, true)
+    let nat_port = session::create(tables, settings, &opening, tables.now())?;
+    forward_route(tables, packet, service, attempt.backend, nat_port, preserve, true)
 }
 
 /// Whether the packet may open a flow.

@@ -11,15 +11,16 @@
 
 use lb_common::abi::Settings;
 use lb_common::addr::{Address, Hop, Port, Protocol};
-use lb_common::hash::{FlowHash, FlowKey, reduce};
-use lb_common::limits::PORT_TRIES;
+use lb_common::hash::{FlowHash, FlowKey};
+use lb_common::limits::INDEX_WAYS;
 use lb_common::reason::{Direction, DropReason};
 use lb_common::session::{IndexEntry, Phase, SessionBinding, SessionPorts, SessionState, word};
 
 use crate::headers::TcpFlags;
 use crate::index::{Home, PLACES, WAYS, at};
 use crate::phase::next_phase;
-use crate::tables::Tables;
+use crate::ports::take_port;
+use crate::tables::{Line, SessionTables, Tables, forget};
 
 /// A session, as it was when it was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +77,7 @@ pub fn find_forward(
         let position = home.position(i);
         let entry = IndexEntry::from_word(at(tables.flows(position / WAYS), position)?.load());
         if entry.tag == home.tag
-            && let Some(session) = read(tables, position)
+            && let Some(session) = read(tables, forget(settings, position))
             && session.client == flow.source
             && session.vip == flow.destination
             && session.ports.client == flow.source_port
@@ -116,9 +117,9 @@ pub fn find_return(tables: &impl Tables, settings: &Settings, flow: &FlowKey, no
     None
 }
 
-/// The record at `position`, if nobody is writing it.
+/// The record at `position`, if there is a session and nobody is writing it.
 #[inline(always)]
-fn read(tables: &impl Tables, position: u32) -> Option<Session> {
+pub fn read(tables: &impl SessionTables, position: u32) -> Option<Session> {
     let line = tables.session(position)?;
     let before = line[word::STATE].load();
     let session = Session {
@@ -170,7 +171,7 @@ pub fn follow_hop(tables: &impl Tables, session: &Session, hop: Hop) {
 
 /// Frees the session at `position` if its state is still `word`: its words in both indexes are empty afterwards.
 #[inline(always)]
-pub fn release(tables: &impl Tables, position: u32, word: u64, now: u32) -> bool {
+pub fn release(tables: &impl SessionTables, position: u32, word: u64, now: u32) -> bool {
     let Some(state) = claim(tables, position, word, now) else { return false };
     unlink(tables, position);
     if let Some(line) = tables.session(position) {
@@ -181,7 +182,7 @@ pub fn release(tables: &impl Tables, position: u32, word: u64, now: u32) -> bool
 
 /// Makes the record at `position` ours if its state is still `word`; the state it has then.
 #[inline(always)]
-fn claim(tables: &impl Tables, position: u32, word: u64, now: u32) -> Option<SessionState> {
+fn claim(tables: &impl SessionTables, position: u32, word: u64, now: u32) -> Option<SessionState> {
     let state = SessionState::from_word(word);
     let busy = SessionState::new(Phase::Busy, now, state.version().wrapping_add(1));
     tables.session(position)?[word::STATE].replace(word, busy.word()).then_some(busy)
@@ -189,7 +190,7 @@ fn claim(tables: &impl Tables, position: u32, word: u64, now: u32) -> Option<Ses
 
 /// Empties both words of a record that is ours.
 #[inline(always)]
-fn unlink(tables: &impl Tables, position: u32) {
+fn unlink(tables: &impl SessionTables, position: u32) {
     let Some(word) = at(tables.flows(position / WAYS), position) else { return };
     let entry = IndexEntry::from_word(word.load());
     if let Some(other) = at(tables.returns(entry.peer / WAYS), entry.peer) {
@@ -205,7 +206,7 @@ fn unlink(tables: &impl Tables, position: u32) {
 #[inline(always)]
 pub fn create(tables: &impl Tables, settings: &Settings, opening: &Opening, now: u32) -> Result<Port, DropReason> {
     let home = Home::new(opening.hash, settings);
-    let position = tables.forget(find_room(tables, settings, home, now)?);
+    let position = forget(settings, find_room(tables, settings, home, now)?);
     let state = tables.session(position).ok_or(DropReason::Internal)?[word::STATE].load();
     if !SessionState::from_word(state).is_dead(now, settings) {
         return Err(DropReason::Contended);
@@ -222,6 +223,25 @@ pub fn create(tables: &impl Tables, settings: &Settings, opening: &Opening, now:
     outcome
 }
 
+/// Words of its first bucket that are in use before a flow looks whether its second has fewer.
+///
+/// Filling first buckets up would refuse the first flow when the tables are 40 % full, taking the emptier one always
+/// would put a third of all flows where a lookup needs another cache line. At 5 it is 70 %, with few in second buckets
+/// as long as the tables are half empty.
+const SPILL: u32 = 5;
+
+/// How many words of a bucket are in use.
+#[inline(always)]
+fn used_words(line: &Line) -> u32 {
+    let mut used = 0;
+    let mut way = 0;
+    while way < INDEX_WAYS {
+        used += u32::from(line[way].load() != 0);
+        way += 1;
+    }
+    used
+}
+
 /// The position of a record whose state is free, or dead, in one of the flow's two buckets.
 #[inline(always)]
 fn find_room(tables: &impl Tables, settings: &Settings, home: Home, now: u32) -> Result<u32, DropReason> {
@@ -229,9 +249,13 @@ fn find_room(tables: &impl Tables, settings: &Settings, home: Home, now: u32) ->
         let state = tables.session(position)?[word::STATE].load();
         Some(SessionState::from_word(state).is_dead(now, settings))
     };
+    let (first, second) = (tables.flows(home.first), tables.flows(home.second));
+    let used = used_words(first.ok_or(DropReason::Internal)?);
+    let spills = used >= SPILL && used_words(second.ok_or(DropReason::Internal)?) < used;
+    let start = forget(settings, if spills { WAYS } else { 0 });
     let mut i = 0;
     while i < PLACES {
-        let position = home.position(i);
+        let position = home.position((start + i) % PLACES);
         let word = at(tables.flows(position / WAYS), position).ok_or(DropReason::Internal)?;
         if word.load() == 0 && is_dead(position) == Some(true) {
             return Ok(position);
@@ -275,16 +299,18 @@ fn fill(
     line[word::BINDING].store(opening.binding.word());
     let entry = at(tables.flows(position / WAYS), position).ok_or(DropReason::Internal)?;
     entry.publish(IndexEntry { tag: home.tag, peer }.word());
-    if is_doubled(tables, home, position) {
+    if is_doubled(tables, settings, home, position, now) {
         return Err(DropReason::Contended);
     }
     line[word::STATE].publish(SessionState::new(phase, now, state.version()).word());
     Ok(nat)
 }
 
-/// Whether another CPU is making a session for the same tuple at the same time: then both back out.
+/// Whether another CPU makes, or has just made, a session for the same tuple: then this one backs out. Of two that are
+/// at it at once the later to enter its word sees the other's, whatever that one's state is by then. Equal tags are taken
+/// for equal tuples here too.
 #[inline(always)]
-fn is_doubled(tables: &impl Tables, home: Home, position: u32) -> bool {
+fn is_doubled(tables: &impl Tables, settings: &Settings, home: Home, position: u32, now: u32) -> bool {
     let mut i = 0;
     while i < PLACES {
         let other = home.position(i);
@@ -292,119 +318,11 @@ fn is_doubled(tables: &impl Tables, home: Home, position: u32) -> bool {
             && let Some(word) = at(tables.flows(other / WAYS), other)
             && IndexEntry::from_word(word.load()).tag == home.tag
             && let Some(line) = tables.session(other)
-            && SessionState::from_word(line[word::STATE].load()).phase() as u8 == Phase::Busy as u8
+            && !SessionState::from_word(line[word::STATE].load()).is_dead(now, settings)
         {
             return true;
         }
         i += 1;
     }
     false
-}
-
-/// Takes a port towards the backend whose tuple no live session has, and enters its word: the port, and where the word
-/// stands.
-#[inline(always)]
-fn take_port(
-    tables: &impl Tables,
-    settings: &Settings,
-    opening: &Opening,
-    position: u32,
-    now: u32,
-) -> Result<(Port, u32), DropReason> {
-    let preserve = opening.binding.preserve;
-    let port = if preserve { opening.flow.source_port } else { candidate_port(settings, opening) };
-    let flow = FlowKey {
-        source: opening.backend,
-        destination: if preserve { opening.flow.source } else { opening.source },
-        source_port: opening.backend_port,
-        destination_port: port,
-        protocol: opening.flow.protocol,
-    };
-    let home = Home::new(flow.hash(&settings.hash_key), settings);
-    let is_pressed = preserve || opening.attempt >= PORT_TRIES / 2;
-    let peer = enter_return(tables, settings, home, position, now, is_pressed).ok_or(DropReason::PortsExhausted)?;
-    Ok((port, peer))
-}
-
-/// The port to try: the flow's hash says where to start, and multiples of the golden ratio go on from there, so that
-/// every further try lands in the largest gap between the former ones.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "bits of a hash; an offset below the number of ports")]
-const fn candidate_port(settings: &Settings, opening: &Opening) -> Port {
-    let start = (opening.hash.mixed() >> 16) as u32;
-    let point = start.wrapping_add(opening.attempt.wrapping_mul(0x9e37_79b9));
-    let offset = reduce(point, settings.nat_port_count as u32);
-    Port::new(settings.nat_port_first.wrapping_add(offset as u16))
-}
-
-/// Enters a word for `position` unless a live session's has the same tag; where it stands.
-///
-/// Equal tags in the same two buckets are taken for equal tuples: about one port in 10^8 is passed over for nothing,
-/// and nobody's record need be read. A dead session gives way, and if `is_pressed` so does one that has been over
-/// for `reuse_ticks` (RFC 6191: a new connection may follow once the old one's last segments are gone).
-#[inline(always)]
-fn enter_return(
-    tables: &impl Tables,
-    settings: &Settings,
-    home: Home,
-    position: u32,
-    now: u32,
-    is_pressed: bool,
-) -> Option<u32> {
-    let (mut place, mut old) = (u32::MAX, 0);
-    let mut i = 0;
-    while i < PLACES {
-        let candidate = home.position(i);
-        let word = at(tables.returns(candidate / WAYS), candidate)?.load();
-        let entry = IndexEntry::from_word(word);
-        if entry.tag == home.tag {
-            if !gives_way(tables, settings, entry.peer, now, is_pressed) {
-                return None;
-            }
-            (place, old) = (candidate, word);
-        } else if word == 0 && place == u32::MAX {
-            place = candidate;
-        }
-        i += 1;
-    }
-    if place == u32::MAX {
-        return None;
-    }
-    let place = tables.forget(place);
-    let entry = at(tables.returns(place / WAYS), place)?;
-    let word = IndexEntry { tag: home.tag, peer: position }.word();
-    if !entry.replace(old, word) {
-        return None;
-    }
-    // Another CPU may have entered the same tuple in another way meanwhile; then at least one of both sees it here.
-    let mut i = 0;
-    while i < PLACES {
-        let other = home.position(i);
-        if other != place && IndexEntry::from_word(at(tables.returns(other / WAYS), other)?.load()).tag == home.tag {
-            let _was_ours = entry.replace(word, 0);
-            return None;
-        }
-        i += 1;
-    }
-    Some(place)
-}
-
-/// Whether the session at `position` makes room for a new one on its tuple; it is free afterwards, though its words
-/// still stand until its record is used again or swept.
-#[inline(always)]
-fn gives_way(tables: &impl Tables, settings: &Settings, position: u32, now: u32, is_pressed: bool) -> bool {
-    let Some(line) = tables.session(position) else { return false };
-    let word = line[word::STATE].load();
-    let state = SessionState::from_word(word);
-    if matches!(state.phase(), Phase::Free) {
-        return true;
-    }
-    let is_over = is_pressed
-        && matches!(state.phase(), Phase::Closing | Phase::Reset)
-        && state.age(now).is_some_and(|age| age >= settings.reuse_ticks);
-    if !is_over && !state.is_dead(now, settings) {
-        return false;
-    }
-    let free = SessionState::new(Phase::Free, now, state.version().wrapping_add(1));
-    line[word::STATE].replace(word, free.word())
 }

@@ -29,7 +29,7 @@ pub fn compile(desired: &Config, image: &Image, hash_key: HashKey, hz: u32) -> S
         flags: if uses.client_source { SETTING_PRESERVE } else { 0 },
         timeouts: timeouts(&desired.timeouts, hz),
         reuse_ticks: ticks(REUSE, hz),
-        reserved: 0,
+        zero: 0,
         hash_key,
     }
 }

@@ -3,7 +3,15 @@
 //! Two of them exist: the kernel's (`bpf`, through aya) and one in memory (`memory`), on which the same packet
 //! pipeline runs for tests. What one does the other does too, or a test fails.
 
+pub mod bpf;
+mod diagnose;
+pub mod lines;
+pub mod load;
+pub mod memory;
 pub mod services;
+pub mod sweep;
+#[cfg(feature = "trace")]
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,7 @@
 //! Network interfaces, by name.
 
+use std::collections::BTreeMap;
+
 use super::NetworkError;
 use super::kernel::Kernel;
 
@@ -16,13 +18,31 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is switched on and has carrier.
     pub up: bool,
+    /// The XDP program on it.
+    pub xdp: Option<Attachment>,
+}
+
+/// An XDP program on an interface, whoever put it there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attachment {
+    /// The kernel's id of the program.
+    pub program_id: u32,
+    /// Whether the driver runs it; otherwise the stack does.
+    pub is_native: bool,
+}
+
+/// Every interface by the kernel's index, as it is now. (That a program was attached or taken off is not announced.)
+///
+/// Must be called within a tokio runtime.
+pub async fn all() -> Result<BTreeMap<u32, Link>, NetworkError> {
+    Kernel::open()?.links().await
 }
 
 /// The interface called `name`, as it is now.
 ///
 /// Must be called within a tokio runtime.
 pub async fn find(name: &str) -> Result<Link, NetworkError> {
-    let links = Kernel::open()?.links().await?;
+    let links = all().await?;
     let known = || links.values().map(|link| link.name.clone()).collect();
     links
         .values()

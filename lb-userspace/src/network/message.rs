@@ -4,12 +4,12 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::Link;
+use super::{Attachment, Link};
 
 /// The interface and the address on it that a neighbour entry is about.
 pub(super) type NeighbourKey = (u32, Ipv4Addr);
@@ -88,16 +88,28 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         mac: [0; 6],
         mtu: 0,
         up: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::Running),
+        xdp: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Xdp(attributes) => link.xdp = attachment(attributes),
             _ => {}
         }
     }
     link
+}
+
+/// Reads which XDP program is on an interface.
+fn attachment(attributes: &[LinkXdp]) -> Option<Attachment> {
+    let program_id = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id) if *id != 0 => Some(*id),
+        _ => None,
+    })?;
+    let is_native = attributes.iter().any(|attribute| matches!(attribute, LinkXdp::Attached(XdpAttached::Driver)));
+    Some(Attachment { program_id, is_native })
 }
 
 /// Reads an IPv4 neighbour entry.

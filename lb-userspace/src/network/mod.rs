@@ -16,7 +16,7 @@ mod message;
 mod mirror;
 pub mod watch;
 
-pub use link::{Link, find};
+pub use link::{Attachment, Link, find};
 pub use watch::Network;
 
 /// How a backend's address is reached.
