@@ -11,7 +11,7 @@ use lb_common::limits::WEIGHT_MAX;
 use lb_common::names::INSTANCE_DEFAULT;
 
 use crate::agent::options::{InstanceName, LogFormat};
-use crate::config::{ServiceName, SourceMode, policy_by_name};
+use crate::config::{ServiceName, SourceMode, WEIGHT_DEFAULT, parse_duration, parse_service_name, policy_by_name};
 
 /// Weir, a layer-4 load balancer in XDP.
 ///
@@ -48,6 +48,11 @@ pub(super) enum Command {
     Run(RunArgs),
     #[command(flatten)]
     Ask(Ask),
+    /// Look at config files, without an agent
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Print the version
     Version,
 }
@@ -71,6 +76,15 @@ pub(super) enum Ask {
     Metrics,
     /// Take the datapath off the interfaces and end the agent: traffic to the VIPs stops being balanced
     Detach,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ConfigCommand {
+    /// Say everything that is wrong with a config file; exit code 3 if anything is
+    Check {
+        /// The config file
+        file: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -101,7 +115,7 @@ pub(super) enum ServiceCommand {
     Set(ServiceSet),
     /// Remove a service: its VIP and port are no longer ours
     Remove {
-        #[arg(value_parser = service_name)]
+        #[arg(value_parser = parse_service_name)]
         name: ServiceName,
     },
 }
@@ -109,7 +123,7 @@ pub(super) enum ServiceCommand {
 #[derive(Args, Debug)]
 pub(super) struct ServiceAdd {
     /// Lowercase letters, digits, "-", "_" and ".", at most 63
-    #[arg(value_parser = service_name)]
+    #[arg(value_parser = parse_service_name)]
     pub name: ServiceName,
     /// Where clients send to
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = endpoint)]
@@ -124,7 +138,7 @@ pub(super) struct ServiceAdd {
     #[arg(long, value_parser = source, default_value = "balancer")]
     pub source: SourceMode,
     /// How long a removed backend may keep its connections
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
     pub drain_timeout: Duration,
     #[command(flatten)]
     pub health: HealthArgs,
@@ -132,7 +146,7 @@ pub(super) struct ServiceAdd {
 
 #[derive(Args, Debug)]
 pub(super) struct ServiceSet {
-    #[arg(value_parser = service_name)]
+    #[arg(value_parser = parse_service_name)]
     pub name: ServiceName,
     /// How new flows find a backend: maglev, round-robin or random
     #[arg(long, value_parser = policy)]
@@ -150,10 +164,10 @@ pub(super) struct HealthArgs {
     #[arg(long, value_enum)]
     pub health: Option<ProbeKind>,
     /// From the start of one probe to the start of the next [new services: 2s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = time_above_zero)]
     pub interval: Option<Duration>,
     /// How long one probe may take, not above the interval [new services: 1s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = time_above_zero)]
     pub timeout: Option<Duration>,
     /// Successes in a row that make a backend healthy [new services: 2]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -190,7 +204,7 @@ pub(super) enum BackendCommand {
         #[command(flatten)]
         which: Which,
         /// Its share relative to the others', 0 to 1000; 0 means no new flows
-        #[arg(long, default_value = "100", value_parser = clap::value_parser!(u16).range(0..=i64::from(WEIGHT_MAX)))]
+        #[arg(long, default_value_t = WEIGHT_DEFAULT, value_parser = clap::value_parser!(u16).range(0..=i64::from(WEIGHT_MAX)))]
         weight: u16,
     },
     /// Change a backend
@@ -223,22 +237,15 @@ pub(super) enum BackendCommand {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Which {
     /// The service
-    #[arg(value_parser = service_name)]
+    #[arg(value_parser = parse_service_name)]
     pub service: ServiceName,
     /// The backend
     #[arg(value_name = "ADDRESS:PORT", value_parser = endpoint)]
     pub address: SocketAddrV4,
 }
 
-fn service_name(text: &str) -> Result<ServiceName, String> {
-    let first = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let other = |byte: u8| first(byte) || matches!(byte, b'-' | b'_' | b'.');
-    let valid = text.len() <= 63 && text.bytes().next().is_some_and(first) && text.bytes().all(other);
-    valid.then(|| ServiceName(text.into())).ok_or_else(|| {
-        "a service's name is lowercase letters, digits, \"-\", \"_\" and \".\", at most 63, and begins with a letter \
-         or digit"
-            .into()
-    })
+fn time_above_zero(text: &str) -> Result<Duration, String> {
+    parse_duration(text).and_then(|time| if time.is_zero() { Err("it must be above 0".into()) } else { Ok(time) })
 }
 
 fn endpoint(text: &str) -> Result<SocketAddrV4, String> {
@@ -264,18 +271,4 @@ fn source(text: &str) -> Result<SourceMode, String> {
         "preserve" => Ok(SourceMode::Preserve),
         _ => Err("choose balancer or preserve".into()),
     }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let total = unit_ms.and_then(|ms: u64| number.parse::<u64>().ok()?.checked_mul(ms)).filter(|&ms| ms > 0);
-    total.map(Duration::from_millis).ok_or_else(|| "write a number above 0 with ms, s, m or h, such as 500ms".into())
 }

@@ -75,6 +75,18 @@ impl CliError {
         Self::Told { exit, code: exit.name(), message: message.into(), hint }
     }
 
+    /// What the host, or whoever runs the command, cannot do.
+    pub(super) fn host(message: impl Into<String>) -> Self {
+        let exit = ExitKind::HostCannot;
+        Self::Told { exit, code: exit.name(), message: message.into(), hint: None }
+    }
+
+    /// A config that is not valid.
+    pub(super) fn config(message: impl Into<String>) -> Self {
+        let exit = ExitKind::BadConfig;
+        Self::Told { exit, code: exit.name(), message: message.into(), hint: None }
+    }
+
     pub(super) const fn exit(&self) -> ExitKind {
         match self {
             Self::Told { exit, .. } => *exit,

@@ -4,6 +4,7 @@
 
 mod args;
 mod backend;
+mod check;
 mod error;
 mod output;
 mod run;
@@ -21,7 +22,7 @@ use clap::error::ErrorKind;
 
 pub use self::error::{ExitKind, RunError};
 
-use self::args::{Ask, Cli, Command, Output};
+use self::args::{Ask, Cli, Command, ConfigCommand, Output};
 use self::error::CliError;
 use self::session::Session;
 use crate::agent::options::RunOptions;
@@ -82,6 +83,7 @@ fn dispatch(
     let socket = cli.socket.unwrap_or_else(|| crate::api::socket_path(&cli.instance));
     let command = match cli.command {
         Command::Run(args) => return run::run(args, cli.instance, socket, run_agent),
+        Command::Config { command: ConfigCommand::Check { file } } => return check::run(&file, cli.output, io),
         Command::Version => return output::version(io, cli.output),
         Command::Ask(command) => command,
     };
@@ -91,7 +93,7 @@ fn dispatch(
         Ask::Service { command } => service::run(command, &mut session),
         Ask::Backend { command } => backend::run(command, &mut session),
         Ask::Metrics => session.metrics(),
-        Ask::Detach => session.detach(),
+        Ask::Detach => session.detach(&cli.instance),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `weir service`: list, show, add, set, remove.
 
-use std::time::Duration;
-
 use lb_common::addr::Protocol;
 
 use super::args::{HealthArgs, ProbeKind, ServiceAdd, ServiceCommand, ServiceSet};
@@ -11,10 +9,6 @@ use super::session::Session;
 use super::text;
 use crate::api::types::{BackendRow, Change, HealthSetting, ServiceView, TrafficView};
 use crate::config::{HealthCheck, Service};
-
-/// What the probes of a new service are when its command does not say.
-const PROBING: HealthCheck =
-    HealthCheck { interval: Duration::from_secs(2), timeout: Duration::from_secs(1), rise: 2, fall: 3, port: None };
 
 pub(super) fn run(command: ServiceCommand, session: &mut Session<'_, '_>) -> Result<(), CliError> {
     match command {
@@ -40,7 +34,7 @@ fn add(args: ServiceAdd, session: &mut Session<'_, '_>) -> Result<(), CliError> 
     let kind = args.health.health.unwrap_or(unsaid);
     let health = match kind {
         ProbeKind::Off => args.health.refuse_details().map(|()| None)?,
-        ProbeKind::Tcp => Some(args.health.over(PROBING, true)?),
+        ProbeKind::Tcp => Some(args.health.over(HealthCheck::default(), true)?),
     };
     let done = format!("service \"{}\" added", args.name);
     let service = Service {
@@ -72,7 +66,7 @@ fn set(args: ServiceSet, session: &mut Session<'_, '_>) -> Result<(), CliError> 
                 let hint = format!("turn probing on with: weir service set {name} --health tcp");
                 return Err(CliError::failed(format!("service \"{name}\": it is not probed"), Some(hint)));
             }
-            Some(HealthSetting::Tcp(health.over(present.unwrap_or(PROBING), present.is_none())?))
+            Some(HealthSetting::Tcp(health.over(present.unwrap_or_default(), present.is_none())?))
         }
     };
     let done = format!("service \"{name}\" set");

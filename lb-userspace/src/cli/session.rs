@@ -8,8 +8,9 @@ use tokio::runtime::Runtime;
 use super::args::Output;
 use super::error::CliError;
 use super::{Io, text};
-use crate::api::client::Client;
-use crate::api::types::{Change, Changed, Snapshot};
+use crate::agent::{self, options::InstanceName};
+use crate::api::client::{Client, ClientError, Unreachable};
+use crate::api::types::{Change, Changed, Detached, Snapshot};
 
 /// A command's means.
 pub(super) struct Session<'a, 'io> {
@@ -42,9 +43,21 @@ impl<'a, 'io> Session<'a, 'io> {
         })
     }
 
-    pub(super) fn detach(&mut self) -> Result<(), CliError> {
-        let detached = self.runtime.block_on(self.client.detach())?;
-        self.show(&detached, |_, _| "detached: the datapath is off the interfaces, and the agent ends\n".into())
+    /// Takes the datapath off: through the agent, or, when none is there any more, by hand.
+    pub(super) fn detach(&mut self, instance: &InstanceName) -> Result<(), CliError> {
+        match self.runtime.block_on(self.client.detach()) {
+            Ok(detached) => {
+                self.show(&detached, |_, _| "detached: the datapath is off the interfaces, and the agent ends\n".into())
+            }
+            Err(unreachable @ ClientError::Unreachable { cause: Unreachable::Missing | Unreachable::Dead, .. }) => {
+                if agent::detach(instance.as_str()).map_err(|error| CliError::host(error.to_string()))? {
+                    let text = "detached: no agent was running; the datapath that one had left is off the interfaces\n";
+                    return self.show(&Detached { detached: true }, |_, _| text.into());
+                }
+                Err(unreachable.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn metrics(&mut self) -> Result<(), CliError> {

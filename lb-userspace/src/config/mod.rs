@@ -22,3 +22,13 @@ pub use load::{ConfigError, load, parse};
 pub use model::*;
 pub use overrides::Overrides;
 pub use store::OverridesError;
+
+/// A duration as the config and the command line have it: a whole number and its unit, ms, s, m or h.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    values::parse_duration(text).map_err(String::from)
+}
+
+/// A service's name, if it is one.
+pub fn parse_service_name(text: &str) -> Result<ServiceName, String> {
+    rules::bad_name(text).map_or_else(|| Ok(ServiceName(text.to_owned())), |why| Err(format!("the name {why}")))
+}

@@ -49,7 +49,7 @@ pub(super) fn of_model(services: &[model::Service]) -> Vec<Fault> {
 
 fn one_service(service: &Service, faults: &mut Vec<Fault>) {
     if let Some(name) = &service.name {
-        faults.extend(bad_name(name).map(|why| {
+        faults.extend(bad_name(name.get_ref()).map(|why| {
             Fault::invalid(name.span(), format!("{service}: the name {why}")).hint(format!(
                 "use lowercase letters, digits, '-', '_' and '.', at most {NAME_MAX}, a letter or digit first"
             ))
@@ -263,8 +263,7 @@ pub(super) fn not_unicast(address: Ipv4Addr) -> Option<&'static str> {
 }
 
 /// What is wrong with a service's name, if anything; ends a sentence.
-fn bad_name(name: &Spanned<String>) -> Option<String> {
-    let name = name.get_ref();
+pub(super) fn bad_name(name: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     if name.is_empty() {
         Some("is empty".to_owned())

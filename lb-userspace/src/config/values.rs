@@ -15,6 +15,12 @@ pub(super) struct Problem {
     pub hint: Option<String>,
 }
 
+impl From<Problem> for String {
+    fn from(Problem { message, hint }: Problem) -> Self {
+        hint.map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"))
+    }
+}
+
 impl Problem {
     fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
@@ -173,7 +179,11 @@ const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3
 
 /// A whole number and its unit.
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, Problem> {
-    let given = text_of(value)?;
+    parse_duration(text_of(value)?)
+}
+
+/// A whole number and its unit, as text.
+pub(super) fn parse_duration(given: &str) -> Result<Duration, Problem> {
     let wrong = || {
         Problem::new(format!("{given:?} is not a duration"))
             .hint("write a whole number and its unit, ms, s, m or h: \"250ms\", \"30s\", \"5m\", \"2h\"")
