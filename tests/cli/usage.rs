@@ -75,7 +75,7 @@ fn a_usage_error_names_the_value_and_the_way_out() {
     for (line, expected) in [
         ("service add api --vip [::1]:80", "an IPv4 address and a port, such as 192.0.2.10:80"),
         ("service add api --vip 192.0.2.20:80 --policy best", "choose one of: maglev, round-robin, random"),
-        ("service add api --vip 192.0.2.20:80 --interval 5", "such as 500ms"),
+        ("service add api --vip 192.0.2.20:80 --interval 5", "write the unit too, ms, s, m or h"),
         (
             "service add api --vip 192.0.2.20:80 --interval 1s --timeout 2s",
             "timeout of 2s is above their interval of 1s",
