@@ -14,11 +14,12 @@ mod view;
 use std::future::Future;
 use std::io;
 
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::socket::BindError;
 use crate::api::{self};
-use crate::config::{self, ConfigError, OverridesError};
+use crate::config::{self, Config, ConfigError, OverridesError};
 use crate::datapath::load::{LoadError, Pins};
 use crate::datapath::{DatapathError, bpf::BpfDatapath};
 use crate::network::NetworkError;
@@ -91,6 +92,15 @@ async fn serve(options: &RunOptions) -> Result<(), AgentError> {
     let file = config::load(&options.config)?;
     host::check_ports(&file.nat)?;
     let listener = api::socket::bind(&options.socket).await?;
+    let outcome = serve_on(listener, options, file).await;
+    if outcome.is_err() {
+        // The API's server removes its socket when it ends; one that never began has left it.
+        let _gone_already = std::fs::remove_file(&options.socket);
+    }
+    outcome
+}
+
+async fn serve_on(listener: UnixListener, options: &RunOptions, file: Config) -> Result<(), AgentError> {
     let files = files::Files::open(&options.state_dir, options.instance.as_str())?;
     let metrics = match file.metrics {
         Some(address) => Some(telemetry::server::listen(address).await?),

@@ -12,6 +12,7 @@ use aya::maps::{MapData, ProgramArray};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::ABI_VERSION;
 use lb_common::abi::Settings;
@@ -176,6 +177,7 @@ impl BpfDatapath {
     /// Loads the programs on the instance's pinned maps, which are made if need be with room for `sessions`. Attaches
     /// nothing.
     pub fn load(pins: &Pins, sessions: u32) -> Result<Self, LoadError> {
+        check_kernel()?;
         pins.create()?;
         let sessions = pins.capacity()?.unwrap_or(sessions);
         let mut loader = EbpfLoader::new();
@@ -276,6 +278,23 @@ impl BpfDatapath {
         }
         Ok(())
     }
+}
+
+/// Refuses kernels that lack what the programs use: atomic operations with results came with 5.12, and the next one that
+/// is kept alive is 5.15.
+fn check_kernel() -> Result<(), LoadError> {
+    let current = KernelVersion::current().map_err(|error| refused("asking for the kernel's version", &error))?;
+    if current < KernelVersion::new(5, 15, 0) {
+        return Err(LoadError::Refused {
+            what: "looking at the kernel".into(),
+            cause: format!("it is {current:?}, and the programs use what came later"),
+            hint: "run Linux 6.1 or newer".into(),
+        });
+    }
+    if current < KernelVersion::new(6, 1, 0) {
+        tracing::warn!(?current, "kernels before 6.1 are not supported: what works, works");
+    }
+    Ok(())
 }
 
 /// Loads the program that passes everything and pins it at `path`, to be put on an interface from there: the far end of a
