@@ -2,6 +2,7 @@
 //!
 //! Each story makes a lab of its own; one runs at a time. `lab` is about the lab and its tools themselves.
 
+mod attach;
 mod cleanup;
 mod config;
 mod expiry;
@@ -10,6 +11,7 @@ mod lab;
 mod network;
 mod passthrough;
 mod payload;
+mod reload;
 mod restart;
 mod scene;
 mod spread;
