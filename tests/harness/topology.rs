@@ -12,7 +12,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -140,6 +140,11 @@ impl Lab {
                 // Both subnets are on one wire: a router that says so would be out of every path from then on.
                 values.push((of("send_redirects"), "0"));
                 values.push((of("accept_redirects"), "0"));
+            }
+            if Path::new("/proc/sys/net/ipv6").exists() {
+                // Nobody else has our addresses: they are usable at once, not after a second of asking around.
+                values.push(("net/ipv6/conf/all/accept_dad".into(), "0"));
+                values.push(("net/ipv6/conf/default/accept_dad".into(), "0"));
             }
             match host.as_str() {
                 "balancer" => values.push(("net/ipv4/ip_forward".into(), "1")),
