@@ -101,11 +101,15 @@ fn iperf_runs_through_services_both_ways() -> Result<()> {
     let server = Process::spawn(&scene.lab.backend(1), listening.args(["-s", "-p", &port]).stdout(Stdio::null()))?;
     let to_service = ["-J", "-t", "2", "-p", &port, "-c", "10.10.0.100"];
     for options in [&[][..], &["-R"], &["-u", "-b", "20M", "-l", "1200"], &["-u", "-b", "20M", "-l", "1200", "-R"]] {
-        // Its server is not there at once, and takes one client at a time.
+        // Its server is not there at once, takes one client at a time, and listens anew after each; and a client that
+        // was refused may say so in its report alone.
         let printed = wait::succeeds("iperf3", SOON, || {
             let mut client = Command::new("iperf3");
             client.args(to_service).args(options);
-            netns::run(&scene.lab.client(), || command::run(&mut client))?
+            let printed = netns::run(&scene.lab.client(), || command::run(&mut client))??;
+            let report: Value = serde_json::from_str(&printed)?;
+            ensure!(report.get("error").is_none(), "{}", report["error"]);
+            Ok(printed)
         })?;
         let report: Value = serde_json::from_str(&printed)?;
         let udp = options.contains(&"-u");
