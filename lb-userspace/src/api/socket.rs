@@ -38,7 +38,7 @@ pub enum BindError {
         socket: PathBuf,
     },
     /// The system refused.
-    #[error("socket {}: {operation}: {cause}", .socket.display())]
+    #[error("socket {}: {operation}: {cause}{}", .socket.display(), way_out(cause))]
     System {
         /// The socket.
         socket: PathBuf,
@@ -47,6 +47,10 @@ pub enum BindError {
         /// What the system said.
         cause: io::Error,
     },
+}
+
+fn way_out(cause: &io::Error) -> &'static str {
+    if cause.kind() == ErrorKind::PermissionDenied { "; weir run needs root" } else { "" }
 }
 
 fn whom(pid: Option<i32>) -> String {
